@@ -35,15 +35,20 @@ def document(*statuses: int) -> ResponseDocs:
     return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
 
 
-def render(request: Request, error: ProblemError) -> JSONResponse:
-    """Render an error as a response."""
+def details(request: Request, error: ProblemError) -> dict[str, Any]:
+    """Return the problem details of an error."""
     request_id = getattr(request.state, "request_id", "")
     problem = ProblemDetails(
         status=error.status, title=error.title, detail=str(error), request_id=request_id, domain=error.domain
     )
-    document = problem.model_dump(exclude_none=True)
+    return problem.model_dump(exclude_none=True)
+
+
+def render(request: Request, error: ProblemError) -> JSONResponse:
+    """Render an error as a response."""
+    document = details(request, error)
     if request.scope["path"].startswith(OPEN_INFERENCE):
-        document["error"] = problem.detail
+        document["error"] = document["detail"]
     return JSONResponse(document, error.status, headers=error.headers, media_type=MEDIA_TYPE)
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from gateway.event_stream import encode
+
 PREDICTION: Final[dict[str, Any]] = {
     "model": {
         "name": "chest-xray-cnn",
@@ -38,3 +40,15 @@ INFERENCE: Final[dict[str, Any]] = {
         {"name": "probability", "datatype": "FP64", "shape": [1], "data": [0.98]},
     ],
 }
+_REJECTION: Final = {"status": 422, "title": "Out of scope", "detail": "The age is above 5 years.", "filename": "b.png"}
+EVENTS: Final = "".join(
+    encode(event, data)
+    for event, data in (
+        ("accepted", {"total": 2, "request_id": "5d1f"}),
+        ("prediction", {"index": 0, "name": "film.png", "result": PREDICTION, "history": "kept"}),
+        ("progress", {"done": 1, "total": 2}),
+        ("rejection", {"index": 1, "name": "b.png", "result": _REJECTION}),
+        ("progress", {"done": 2, "total": 2}),
+        ("done", {"total": 2, "predictions": 1, "rejections": 1}),
+    )
+)

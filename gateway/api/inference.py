@@ -18,11 +18,20 @@ from radserve.schema.catalog import Task
 
 @dataclass(frozen=True)
 class Target:
-    """What a request asks for: a verb, a model, and its version; None lets the server choose one."""
+    """What a request asks for: a verb, a model, and its version; None lets the server choose one.
+
+    The server chooses the same version for all requests of a `client`; the caller's own header comes first.
+    """
 
     verb: Verb
     model: str
     version: str | None = None
+    client: str = ""
+
+
+def check(request: Request, target: Target, body: RequestBody) -> None:
+    """Raise BadRequestError if the headers or the query of a request are invalid."""
+    _model_request(request, target, body, model_response.JSON)
 
 
 async def run(
@@ -69,7 +78,7 @@ def _model_request(request: Request, target: Target, body: RequestBody, accept: 
         assurances=_header("X-Assurances", _assurances(request)),
         repair=_header("repair", _repair_outside_json(request, body)),
         request_id=request.state.request_id,
-        client=_header("X-Client-Id", request.headers.get("x-client-id", "")),
+        client=_header("X-Client-Id", request.headers.get("x-client-id") or target.client),
         traceparent=request.state.traceparent,
     )
 

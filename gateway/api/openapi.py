@@ -17,7 +17,7 @@ DESCRIPTION: Final = """Runs radiology models on images.
 **Not a medical device.** For research only; do not use it for patient care.
 
 Errors are problem details (RFC 9457) with a `detail` that says what to do. HEAD works wherever GET does. `/api`
-and `/v2/models` reject unknown and repeated query parameters with 422."""
+and `/v2/models` reject unknown, empty and repeated query parameters with 422."""
 TAGS: Final = [
     {"name": "predictions", "description": "Analyse images, as raw bytes, in JSON or in a form."},
     {"name": "models", "description": "The models that are served, their cards and sample images."},
@@ -26,8 +26,9 @@ TAGS: Final = [
     {"name": "open inference", "description": "The same models by the Open Inference Protocol, version 2."},
     {"name": "health", "description": "Liveness, readiness and metrics."},
 ]
+# The first is relative to the address of this document, /api/openapi.json, so it is right below any prefix of a proxy.
 SERVERS: Final = [
-    {"url": "/", "description": "The gateway that returned this document."},
+    {"url": "..", "description": "The gateway that returned this document."},
     {"url": "http://127.0.0.1:8000", "description": "A gateway on this machine."},
 ]
 _SCHEMES: Final = {

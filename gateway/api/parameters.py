@@ -1,4 +1,4 @@
-"""Parameters of paths and queries, and the check that a query has no unknown ones."""
+"""Parameters of paths and queries, and the check that a query has no unknown, empty or repeated ones."""
 
 import re
 from typing import Annotated, Final, get_args
@@ -73,9 +73,10 @@ _COUNTED_LATER: Final = ("repair", "prevalence")
 
 
 async def require_known_query(request: Request) -> None:
-    """Raise UnprocessableError if the query has a parameter that the OpenAPI document does not name, or one twice.
+    """Raise UnprocessableError if the query has an unknown parameter, one without a value, or one twice.
 
-    A misspelled filter would otherwise select everything, and only the last of several values would count.
+    The OpenAPI document names the known ones. A misspelled filter would otherwise select everything, as would an empty
+    one, and only the last of several values would count.
     """
     if not request.query_params:
         return
@@ -92,3 +93,5 @@ async def require_known_query(request: Request) -> None:
     for name in known:
         if name not in _COUNTED_LATER and len(request.query_params.getlist(name)) > 1:
             raise UnprocessableError(f"Repeated query parameter {name!r}; send it once.")
+        if "" in request.query_params.getlist(name):
+            raise UnprocessableError(f"Empty query parameter {name!r}; give it a value, or omit it.")

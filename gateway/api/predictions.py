@@ -6,9 +6,9 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import model_response, problems, services
+from gateway import event_stream, model_response, problems, services
 from gateway.access import Caller
-from gateway.api import bodies, examples, inference
+from gateway.api import bodies, examples, inference, streaming
 from gateway.api.inference import Target
 from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
 from gateway.backends.base import ModelResponse, Verb
@@ -39,7 +39,9 @@ def _add_routes(verb: Verb) -> None:
     action, summary, contents = _ACTIONS[verb]
     returns = (
         f"Returns {contents}, for each image, with an `id` that identifies the result in the history; a picture of one "
-        "image instead if `Accept` requests `image/png` (`;view=mask`, `overlay`, `map`)."
+        "image instead if `Accept` requests `image/png` (`;view=mask`, `overlay`, `map`), and events as each image "
+        "finishes if it requests `text/event-stream` (`accepted`, `prediction` or `rejection`, `progress`, `done`, "
+        "`error`)."
     )
 
     async def of_model(
@@ -88,7 +90,8 @@ def _success(verb: Verb) -> dict[str, Any]:
         "model": _DOCUMENTS[verb],
         "description": "The model server's prediction with `id`, `time`, `filename` and `history`.",
     }
-    return success | ({"content": {model_response.JSON: _EXAMPLE}} if verb == "predictions" else {})
+    events = {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}, "example": examples.EVENTS}}
+    return success | {"content": ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}) | events}
 
 
 _add_routes("predictions")
@@ -101,7 +104,10 @@ async def _respond(request: Request, target: Target, caller: Caller) -> Response
     body = await request_body.read(request, parts.settings)
     if not isinstance(body, RequestBody):
         body = await _fetch(body, parts, caller)
-    outcome = await inference.run(request, target, body, caller, request.headers.get("accept", ""))
+    accept = request.headers.get("accept", "")
+    if event_stream.is_requested(accept):
+        return await streaming.respond(request, target, body, caller)
+    outcome = await inference.run(request, target, body, caller, accept)
     if isinstance(outcome, ModelResponse):
         return Response(outcome.body, media_type=model_response.PNG, headers=dict(outcome.headers))
     return JSONResponse(outcome)

@@ -14,7 +14,7 @@ from radserve.auth.api_keys import Role
 
 router = APIRouter(prefix="/api/uploads", tags=["uploads"])
 
-Key = Annotated[str, Query(alias="object", max_length=1024, description="`object` of POST /api/uploads.")]
+Key = Annotated[str, Query(min_length=1, alias="object", max_length=1024, description="`object` of POST /api/uploads.")]
 
 _PROBLEMS: Final = problems.document(401, 403, 404, 429, 502, 503, 504)
 

@@ -53,8 +53,6 @@ def _require_rfc3339(value: object) -> object:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
-Empty = BeforeValidator(lambda value: value or None)
-"""Empty strings filter nothing, like the empty fields of a form."""
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -73,9 +71,9 @@ Boolean = Annotated[bool, BeforeValidator(_require_json_boolean)]
 class Filter(BaseModel):
     """Filter of results; times are from `since` (inclusive) to `until` (exclusive)."""
 
-    model: Annotated[str | None, Field(max_length=64, description="Name of the model."), Empty] = None
-    version: Annotated[str | None, Field(max_length=64, description="Version of the model."), Empty] = None
-    label: Annotated[str | None, Field(max_length=128, description="Reported label."), Empty] = None
+    model: Annotated[str | None, Field(min_length=1, max_length=64, description="Name of the model.")] = None
+    version: Annotated[str | None, Field(min_length=1, max_length=64, description="Version of the model.")] = None
+    label: Annotated[str | None, Field(min_length=1, max_length=128, description="Reported label.")] = None
     positive: Annotated[Boolean | None, Field(description="Whether the result is above the cut-off.")] = None
     explain: Annotated[
         Boolean | None, Field(description="`true` for explanations only, `false` for predictions only.")
@@ -83,14 +81,18 @@ class Filter(BaseModel):
     since: Annotated[Time | None, Field(description="Start, inclusive; RFC 3339 with an offset.")] = None
     until: Annotated[Time | None, Field(description="End, exclusive; RFC 3339 with an offset.")] = None
     text: Annotated[
-        str | None, Field(max_length=128, description="Part of file name, id or image checksum, ignoring case."), Empty
+        str | None,
+        Field(min_length=1, max_length=128, description="Part of file name, id or image checksum, ignoring case."),
     ] = None
 
 
 class PageRequest(Filter):
     """Page of filtered results, newest first."""
 
-    cursor: Annotated[str | None, Field(max_length=256, description="`next` of the previous page.")] = None
+    cursor: Annotated[
+        str | None,
+        Field(max_length=256, description="`next` of the previous page.", json_schema_extra={"minLength": 1}),
+    ] = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Most results of the page.")] = 25
 
 

@@ -22,7 +22,7 @@ _MAX_VALUES: Final = 10_000
 """Most commas of a JSON document; the model server accepts fewer."""
 _MAX_ENTRIES: Final = 1000
 """Most entries of a zip's directory; the model server accepts fewer."""
-_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
 _HIDDEN: Final = ("Thumbs.db", "desktop.ini")
 _SPACES: Final = b" \t\r\n"
@@ -44,11 +44,11 @@ class ImageContent:
 
 def read(body: RequestBody) -> Iterator[ImageContent]:
     """Yield the images of a body: those of a JSON document, of a zip in the order of its directory, or the body."""
-    content = _inflate(body)
-    if content.startswith(_ZIP):
+    content = inflate(body)
+    if content.startswith(ZIP):
         yield from _zip(content)
         return
-    document = _json(content)
+    document = parse(content)
     match document:
         case {"instances": [*instances]}:
             yield from (replace(_instance(item), repair=document.get("repair")) for item in instances)
@@ -58,7 +58,7 @@ def read(body: RequestBody) -> Iterator[ImageContent]:
             yield ImageContent(content)
 
 
-def _inflate(body: RequestBody) -> bytes:
+def inflate(body: RequestBody) -> bytes:
     """Return the decompressed body, unchanged if it is damaged."""
     with contextlib.suppress(OSError, EOFError, zlib.error):
         match body.encoding.strip().lower():
@@ -70,7 +70,8 @@ def _inflate(body: RequestBody) -> bytes:
     return body.content
 
 
-def _json(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
+    """Return a JSON document; None for any other content."""
     start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip(_SPACES)[:1]
     if start in (b"{", b"") and content.count(b",") <= _MAX_VALUES:
         with contextlib.suppress(ValueError, RecursionError):
@@ -89,31 +90,38 @@ def _instance(item: Any) -> ImageContent:
 
 def _zip(content: bytes) -> Iterator[ImageContent]:
     """Yield the members of a zip that the model server analyses, within the limit of bytes for all of them."""
-    if content.count(_DIRECTORY_ENTRY) > _MAX_ENTRIES:
+    if has_many_entries(content):
         return
     left = _MAX_BYTES
-    with contextlib.suppress(*_DAMAGED), zipfile.ZipFile(BytesIO(content)) as archive:
+    with contextlib.suppress(*DAMAGED), zipfile.ZipFile(BytesIO(content)) as archive:
         for member in archive.infolist():
-            if _is_skipped(member):
+            if is_skipped(member):
                 continue
             left -= member.file_size
             if left < 0:
                 return
-            yield ImageContent(_unpacked(archive, member), member.filename)
+            yield ImageContent(unpacked(archive, member), member.filename)
 
 
-def _is_skipped(member: zipfile.ZipInfo) -> bool:
+def has_many_entries(content: bytes) -> bool:
+    """Return whether a zip has more entries than the model server reads; counted before any object exists."""
+    return content.count(_DIRECTORY_ENTRY) > _MAX_ENTRIES
+
+
+def is_skipped(member: zipfile.ZipInfo) -> bool:
+    """Return whether a member of a zip is a folder or a hidden file."""
     *folders, name = member.filename.split("/")
     return member.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _HIDDEN
 
 
-def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
-    with contextlib.suppress(*_DAMAGED), archive.open(member) as file:
+def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
+    """Return the content of a member of a zip; None if it is damaged."""
+    with contextlib.suppress(*DAMAGED), archive.open(member) as file:
         return file.read(member.file_size)
     return None
 
 
-_DAMAGED: Final = (  # an unreadable member has no digest, so that a result about it is discarded
+DAMAGED: Final = (  # an unreadable member has no digest, so that a result about it is discarded
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError),
     *(OverflowError, RuntimeError),
 )

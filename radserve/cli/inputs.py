@@ -1,5 +1,6 @@
 """Finds the images that a command line names."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,11 @@ class Source:
             return sys.stdin.buffer.read(limit + 1)
         with Path(self.name).open("rb") as file:
             return file.read(limit + 1)
+
+    def sha256(self) -> str:
+        """Return the checksum of the file, which may be too large to be read at once; not for standard input."""
+        with Path(self.name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def stem(self) -> Path:

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from radserve.cli.inputs import Source, find
+from radserve.cli.inputs import STDIN, Source, find
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
@@ -101,7 +101,10 @@ def _send(options: Options, found: Sequence[Source], assurances: dict[str, str])
     replaces = options.force or (options.resume and options.out is not None and options.out.exists())
     pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
     report = _report(options)
-    pending = report.pending(found) if isinstance(report, ResultFile) else found
+    pending: Sequence[Source] = found
+    if isinstance(report, ResultFile):
+        pending = report.pending(found)
+        options = replace(options, version=options.version or report.version)
     skipped, sources = len(found) - len(pending), pending[: options.limit]
     pictures.check(sources)
     counts: Counter[bool] = Counter()
@@ -185,6 +188,11 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     """Send one image; an image whose pictures fail has no result."""
     try:
         content = source.content(client.max_bytes)
+        is_complete = len(content) <= client.max_bytes or source.name == STDIN
+        sha256 = hashlib.sha256(content).hexdigest() if is_complete else source.sha256()
+    except OSError as error:
+        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
+    try:
         result = client.predict(
             options.name, content, options.version, assurances=pictures.assurances, repair=pictures.repair
         )
@@ -192,15 +200,16 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
-        domain, sha256 = error.extensions.get("domain"), hashlib.sha256(content).hexdigest()
-        return Outcome(source.name, Problem(error.status, error.title, error.detail, domain, sha256))
+        domain = error.extensions.get("domain")
+        problem = Problem(error.status, error.title, error.detail, domain, sha256)
     except ResponseTimeoutError as error:
-        return Outcome(source.name, Problem(None, "Timeout", str(error)))
+        problem = Problem(None, "Timeout", str(error), image_sha256=sha256)
     except InvalidResponseError as error:
-        return Outcome(source.name, Problem(None, "Invalid response", str(error).removeprefix("Invalid response: ")))
-    except OSError as error:
-        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
-    return Outcome(source.name, result)
+        reason = str(error).removeprefix("Invalid response: ")
+        problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
+    else:
+        return Outcome(source.name, result)
+    return Outcome(source.name, problem)
 
 
 def _bar(total: int, *, shown: bool) -> Progress:

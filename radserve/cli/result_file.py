@@ -2,10 +2,10 @@
 
 import csv
 import fcntl
-import hashlib
 import io
 import json
 import os
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report, csv_na
 from radserve.errors import InvalidCallError
 from radserve.files import write_atomically
 from radserve.schema import columns
+from radserve.schema.prediction import Prediction
+from radserve.schema.segmentation import Segmentation
 from radserve.schema.types import ROUNDING
 
 _NOT_FINAL: Final = frozenset(
@@ -68,6 +70,8 @@ class ResultFile(Report):
         self.path = path
         self._kept = list(kept)
         self._begun = False
+        results = [row for row in kept if row.status == HTTPStatus.OK]
+        self._obtained = {(row.version, row.repair, row.prevalence) for row in results}
 
     @classmethod
     def start(cls, path: Path) -> Self:
@@ -93,6 +97,12 @@ class ResultFile(Report):
             )
         _require_same(conditions, path, [row for row in rows if row.status == HTTPStatus.OK])
         return cls(path, [row for row in rows if row.is_final])
+
+    @property
+    def version(self) -> str | None:
+        """The version of all results that the file had; None without one, or if there are several."""
+        versions = {version for version, _, _ in self._obtained}
+        return versions.pop() if len(versions) == 1 else None
 
     def has(self, name: str) -> bool:
         """Return whether a file has a row already."""
@@ -120,8 +130,7 @@ class ResultFile(Report):
         if row is None:
             return False
         try:
-            with Path(source.name).open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = source.sha256()
         except OSError:
             return True  # it cannot be sent again
         if row.status == HTTPStatus.OK and row.sha256 != sha256:
@@ -131,14 +140,33 @@ class ResultFile(Report):
         return row.sha256 == sha256
 
     def add(self, outcome: Outcome) -> bool:
-        """Receive one outcome; return whether `flush` is due."""
-        if not self._begun:
-            try:
+        """Receive one outcome; return whether `flush` is due.
+
+        Raises InvalidCallError if the file cannot be written, or has results of another version, or for another repair
+        or prevalence.
+        """
+        if not isinstance(outcome.result, Problem):
+            self._require_alike(outcome.result)
+        try:
+            if not self._begun:
                 self._begin()
-            except OSError as error:
-                raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
-            self._begun = True
-        return self._add(outcome)
+                self._begun = True
+            return self._add(outcome)
+        except OSError as error:
+            raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
+
+    def _require_alike(self, result: Prediction | Segmentation) -> None:
+        """Raise InvalidCallError if no result of the earlier calls was obtained as this one."""
+        version, repair, share = result.model.version, result.raw.get("repair"), result.raw.get("prevalence")
+        for other_version, other_repair, other_share in self._obtained:
+            if (other_version, other_repair) == (version, repair) and _is_same(other_share, share):
+                return
+        if self._obtained:
+            others = "; ".join(sorted(_conditions(*item) for item in self._obtained))
+            raise InvalidCallError(
+                f"--resume: {self.path} has results of {others}, and the server now sends results of "
+                f"{_conditions(version, repair, share)}. Give the options of the first call, or choose another file."
+            )
 
     @abstractmethod
     def _begin(self) -> None:
@@ -233,12 +261,18 @@ class ParquetFile(ResultFile):
         return len(self._table) % _BATCH == 0
 
     def flush(self) -> None:
-        """Write the file, if there is an outcome."""
+        """Write the file, if there is an outcome; if that fails, write a copy to the folder for temporary files."""
         if not self._begun:
             return
         stream = io.BytesIO()
         columns.frame(self._table).to_parquet(stream, index=False)
-        write_atomically(self.path, stream.getvalue())
+        try:
+            write_atomically(self.path, stream.getvalue())
+        except OSError as error:
+            self._begun = False  # the copy is written once
+            raise InvalidCallError(
+                f"--out {self.path}: cannot be written ({error.strerror}). {_rescue(self.path, stream.getvalue())}"
+            ) from error
 
     @staticmethod
     def name(file: str) -> str:
@@ -317,6 +351,16 @@ def _require_same(conditions: Conditions, path: Path, results: Iterable[Row]) ->
         raise InvalidCallError(f"--resume: {path} has results {option}; choose another file.")
 
 
+def _conditions(version: str | None, repair: str | None, prevalence: float | None) -> str:
+    """Describe how a result was obtained."""
+    share = "" if prevalence is None else f" for --prevalence {prevalence:g}"
+    return f"version {version}{share}{f' with --repair {repair}' if repair else ''}"
+
+
+def _is_same(first: float | None, second: float | None) -> bool:
+    return first == second if first is None or second is None else abs(first - second) <= ROUNDING
+
+
 def _differ(prevalence: float | None, stated: float | None) -> bool:
     """Return whether a result assumes another prevalence than the stated one; False if either is unknown."""
     return prevalence is not None and stated is not None and abs(prevalence - stated) > ROUNDING
@@ -330,6 +374,18 @@ def _require_pyarrow() -> None:
         raise InvalidCallError(
             f"--out: Parquet needs {error.name}, which is not installed: pip install 'radserve[analysis]'"
         ) from error
+
+
+def _rescue(path: Path, content: bytes) -> str:
+    """Save the results of a file that cannot be written; return where they are."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f"{path.stem}-", suffix=path.suffix, delete=False) as file:
+            file.write(content)
+    except OSError as error:
+        return (
+            f"The results since it was last written are lost: {tempfile.gettempdir()} is full, too ({error.strerror})."
+        )
+    return f"All results are in {file.name}; move it to {path}, and continue with --resume."
 
 
 def _normalized(name: str) -> str:

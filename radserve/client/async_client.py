@@ -1,7 +1,8 @@
 """`AsyncClient`: the methods of `Client` for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -16,6 +17,7 @@ from radserve.client.predictions import Kind, Result, View
 from radserve.client.readiness import Readiness
 from radserve.client.results import Results
 from radserve.client.sources import EncodedImage, Source
+from radserve.client.streaming import Batch
 from radserve.client.transport import TIMEOUT, AsyncTransport, http_settings, require_retries
 from radserve.client.uploads import SentImage, Upload
 from radserve.errors import RejectedRequestError
@@ -111,6 +113,34 @@ class AsyncClient:
             return await self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
             return predictions.rejected_alone(batch, error)
+
+    async def stream(
+        self, name: str, images: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
+    ) -> AsyncGenerator[tuple[int, Result]]:
+        """Yield the index and result of each image when it is ready: `async for`; see `Client.stream`."""
+        first = 0
+        batches = predictions.batches(images, self.max_bytes)
+        while images_of_one := await asyncio.to_thread(next, batches, None):
+            if isinstance(images_of_one, RejectedImage):
+                yield first, images_of_one
+                first += 1
+                continue
+            async with aclosing(self._stream_batch(Batch(name, version, images_of_one, stated, first))) as items:
+                async for item in items:
+                    yield item
+            first += len(images_of_one)
+
+    async def _stream_batch(self, batch: Batch) -> AsyncGenerator[tuple[int, Result]]:
+        async with self._connection.stream(batch.call) as reply:
+            try:
+                batch.begin(reply)
+            except RejectedRequestError as error:
+                yield batch.rejected(error)
+                return
+            async for line in reply.aiter_lines():
+                if (item := batch.read(line)) is not None:
+                    yield item
+        batch.require_complete()
 
     async def predict_series(
         self, name: str, slices: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]

@@ -1,6 +1,6 @@
 """HTTP client for predictions, explanations and the history of a gateway."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -15,6 +15,7 @@ from radserve.client.predictions import Kind, Result, View
 from radserve.client.readiness import Readiness
 from radserve.client.results import Results
 from radserve.client.sources import EncodedImage, Source
+from radserve.client.streaming import Batch
 from radserve.client.transport import TIMEOUT, Transport, http_client, require_retries
 from radserve.client.uploads import SentImage, Upload
 from radserve.errors import RejectedRequestError
@@ -167,6 +168,36 @@ class Client:
             return self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
             return predictions.rejected_alone(batch, error)
+
+    def stream(
+        self, name: str, images: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Generator[tuple[int, Result]]:
+        """Send several images to a gateway, and yield the index and result of each when it is ready.
+
+        Not in the order of the images; otherwise like `predict_many`. The gateway analyses no further images if the
+        iterator is closed or the program ends. An error leaves the results that were yielded valid. Raises
+        InvalidCallError without a gateway.
+        """
+        first = 0
+        for images_of_one in predictions.batches(images, self.max_bytes):
+            if isinstance(images_of_one, RejectedImage):
+                yield first, images_of_one
+                first += 1
+            else:
+                yield from self._stream_batch(Batch(name, version, images_of_one, stated, first))
+                first += len(images_of_one)
+
+    def _stream_batch(self, batch: Batch) -> Iterator[tuple[int, Result]]:
+        with self._connection.stream(batch.call) as reply:
+            try:
+                batch.begin(reply)
+            except RejectedRequestError as error:
+                yield batch.rejected(error)
+                return
+            for line in reply.iter_lines():
+                if (item := batch.read(line)) is not None:
+                    yield item
+        batch.require_complete()
 
     def predict_series(
         self, name: str, slices: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]

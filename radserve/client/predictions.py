@@ -37,20 +37,20 @@ def predict(
     name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
 ) -> Call[Prediction | Segmentation]:
     """Return the call that analyses one image."""
-    requested = _requested(name, version, image, conditions)
+    wanted = requested(name, version, image, conditions)
 
     def parse(reply: httpx.Response) -> Prediction | Segmentation:
-        return validation.result(response.document(reply), requested).showing(_picture(image))
+        return validation.result(response.document(reply), wanted).showing(picture_of(image))
 
     return _post("predictions", name, version, *_body(image), conditions, parse)
 
 
 def explain(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> Call[Explanation]:
     """Return the call that analyses one image and explains the result."""
-    requested = _requested(name, version, image, conditions)
+    wanted = requested(name, version, image, conditions)
 
     def parse(reply: httpx.Response) -> Explanation:
-        return validation.explanation(response.document(reply), requested).showing(_picture(image))
+        return validation.explanation(response.document(reply), wanted).showing(picture_of(image))
 
     return _post("explanations", name, version, *_body(image), conditions, parse)
 
@@ -75,11 +75,11 @@ def predict_batch(
     name: str, version: str | None, images: Sequence[EncodedImage], conditions: Conditions
 ) -> Call[list[Result]]:
     """Return the call that analyses several images."""
-    requested = [_requested(name, version, image, conditions) for image in images]
+    wanted = [requested(name, version, image, conditions) for image in images]
 
     def parse(reply: httpx.Response) -> list[Result]:
-        results = validation.result_list(response.document(reply), requested)
-        return [item.showing(_picture(image)) for item, image in zip(results, images, strict=True)]
+        results = validation.result_list(response.document(reply), wanted)
+        return [item.showing(picture_of(image)) for item, image in zip(results, images, strict=True)]
 
     return _post("predictions", name, version, _instances(images), _JSON, conditions, parse)
 
@@ -90,12 +90,12 @@ def predict_series(
     """Return the call that analyses the slices of one examination."""
     if not slices:
         raise InvalidCallError("slices is empty; a volume needs at least one slice.")
-    requested = [_requested(name, version, image, conditions) for image in slices]
+    wanted = [requested(name, version, image, conditions) for image in slices]
 
     def parse(reply: httpx.Response) -> Series:
-        series = validation.series(response.document(reply), requested)
+        series = validation.series(response.document(reply), wanted)
         for item, image in zip(series.predictions, slices, strict=True):
-            item.showing(_picture(image))
+            item.showing(picture_of(image))
         return series
 
     return _post("predictions", name, version, _instances(slices), _JSON, conditions, parse)
@@ -129,7 +129,7 @@ def rejected_alone(batch: Sequence[EncodedImage], error: RejectedRequestError) -
     """Return a rejection for the only image of a batch if it is too large; raises any other error again."""
     if len(batch) > 1:
         raise error
-    return [_too_large(error).showing(_picture(batch[0]))]
+    return [_too_large(error).showing(picture_of(batch[0]))]
 
 
 def _read(source: Source, limit: int) -> EncodedImage | RejectedImage:
@@ -169,7 +169,8 @@ def _path(kind: Kind, name: str, version: str | None) -> str:
     return f"{kind}/{name}" + (f"/{version}" if version is not None else "")
 
 
-def _requested(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> RequestedImage:
+def requested(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> RequestedImage:
+    """Return what a result must be about."""
     return RequestedImage(name, version, image.sha256, conditions.get("repair"))
 
 
@@ -183,6 +184,6 @@ def _instances(images: Iterable[EncodedImage]) -> bytes:
     return json.dumps({"instances": [{"b64": base64.b64encode(image.content).decode()} for image in images]}).encode()
 
 
-def _picture(image: EncodedImage | Upload) -> Any:
+def picture_of(image: EncodedImage | Upload) -> Any:
     """Return what a notebook shows of an image: its file, which is read when needed, or its bytes."""
     return None if isinstance(image, Upload) else image.path or image.content

@@ -70,11 +70,12 @@ def failure(error: httpx.HTTPError, where: str, advice: Advice = INFERENCE) -> C
 
 def document(response: httpx.Response) -> Any:
     """Return the JSON of a response with status 200; raises ProblemError for 4xx and 5xx, or InvalidResponseError."""
-    _require_ok(response)
+    require_ok(response)
     return parse(response)
 
 
-def _require_ok(response: httpx.Response) -> None:
+def require_ok(response: httpx.Response) -> None:
+    """Raise as `document` does unless the status is 200."""
     status = response.status_code
     if status >= HTTPStatus.BAD_REQUEST:
         raise problem(response)
@@ -88,6 +89,15 @@ def problem(response: httpx.Response, advice: Advice = INFERENCE) -> RejectedReq
     title, detail, extensions = _details(response, advice.statuses)
     kind = RejectedRequestError if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else ServerFailedError
     return kind(response.status_code, title, detail, extensions)
+
+
+def streamed_problem(text: str) -> RejectedRequestError | ServerFailedError | InvalidResponseError:
+    """Return the error that an event of a stream stands for."""
+    try:
+        status = json.loads(text)["status"]
+        return problem(httpx.Response(status, content=text.encode()))
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        return InvalidResponseError(f"The response has an invalid event ({type(error).__name__}).")
 
 
 def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, str, dict[str, Any]]:
@@ -109,7 +119,7 @@ def _details(response: httpx.Response, advice: Mapping[int, str]) -> tuple[str, 
 
 def parse(response: httpx.Response) -> Any:
     """Return the JSON document of a response with any status; raises InvalidResponseError."""
-    _require_type(response, "application/json")
+    require_type(response, "application/json")
     try:
         return json.loads(response.content, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
@@ -118,8 +128,8 @@ def parse(response: httpx.Response) -> Any:
 
 def picture(response: httpx.Response, size: Image | None) -> bytes:
     """Return the PNG of a response if it is complete and has the size of an image; raises as `document` does."""
-    _require_ok(response)
-    _require_type(response, "image/png")
+    require_ok(response)
+    require_type(response, "image/png")
     try:
         read_scanlines(response.content, None if size is None else (size.width, size.height))
     except ValueError as error:
@@ -127,7 +137,8 @@ def picture(response: httpx.Response, size: Image | None) -> bytes:
     return response.content
 
 
-def _require_type(response: httpx.Response, required: str) -> None:
+def require_type(response: httpx.Response, required: str) -> None:
+    """Raise InvalidResponseError unless a response has a media type."""
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != required:
         raise InvalidResponseError(

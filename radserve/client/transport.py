@@ -1,6 +1,8 @@
 """Sends requests to one server, with retries; errors of httpx become ClientErrors."""
 
 import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +37,22 @@ class Transport:
         except httpx.HTTPError as error:
             raise _failure(error, url, self.where, self._advice) from error
 
+    @contextmanager
+    def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """Send a request as `request` does; the content of a response with status 200 is read as it arrives."""
+
+        def begin() -> httpx.Response:
+            reply = self._http.send(self._http.build_request(method, path, **options), stream=True)
+            if reply.status_code != httpx.codes.OK:
+                reply.read()
+            return reply
+
+        try:
+            with closing(retry.send(begin, self._retries)) as reply:
+                yield reply
+        except httpx.HTTPError as error:
+            raise _failure(error, path, self.where, self._advice) from error
+
 
 class AsyncTransport:
     """`Transport` for an event loop."""
@@ -57,6 +75,22 @@ class AsyncTransport:
             return await retry.send_async(lambda: self._http.request(method, url, **options), retries)
         except httpx.HTTPError as error:
             raise _failure(error, url, self.where, INFERENCE) from error
+
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
+        """Send a request as `Transport.stream` does."""
+
+        async def begin() -> httpx.Response:
+            reply = await self._http.send(self._http.build_request(method, path, **options), stream=True)
+            if reply.status_code != httpx.codes.OK:
+                await reply.aread()
+            return reply
+
+        try:
+            async with aclosing(await retry.send_async(begin, self._retries)) as reply:
+                yield reply
+        except httpx.HTTPError as error:
+            raise _failure(error, path, self.where, INFERENCE) from error
 
 
 def _failure(error: httpx.HTTPError, url: str | httpx.URL, where: str, advice: Advice) -> ClientError:

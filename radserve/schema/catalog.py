@@ -50,7 +50,8 @@ class CatalogVersion(Document):
     checked. `figures` are scores on the held-out images that `held_out` counts, from the archive's metrics. `warning`
     says why results must not be relied on. `domain` says what happens to images unlike the training images, None
     without a detector. From a probability of `uncertain` on the left up to below the one on the right, at the
-    prevalence of this entry, a result is uncertain; None if none is.
+    prevalence of this entry, a result is uncertain; None if none is. `ready` says whether the version answers now,
+    None if the server does not say.
     """
 
     version: Version
@@ -74,6 +75,7 @@ class CatalogVersion(Document):
     uncertain: tuple[Fraction, Fraction] | None = None
     figures: dict[str, Any] = Field(default_factory=dict)
     held_out: HeldOut | None = None
+    ready: bool | None = None
 
 
 class CatalogModel(Document):

@@ -35,8 +35,8 @@ def health_app(
 
     /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
     holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
-    open to requests; /catalog/NAME/VERSION/card and /sample are the model card and the sample image of one of them,
-    from its archive in the model store.
+    open to requests, and whether each answers now; /catalog/NAME/VERSION/card and /sample are the model card and the
+    sample image of one of them, from its archive in the model store.
     """
     registry = views.version_manager.registry
 
@@ -52,7 +52,7 @@ def health_app(
         return report(200 if status.state.answers else 503)
 
     async def list_versions(_: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(_catalog, views, store, mode))
+        return JSONResponse(await run_in_threadpool(_catalog, views, store, mode, status))
 
     def open_version(request: Request) -> ModelVersion | None:
         version = registry.get(**request.path_params)
@@ -83,7 +83,7 @@ def health_app(
     )
 
 
-def _catalog(views: Views, store: Path, mode: Mode) -> dict[str, Any]:
+def _catalog(views: Views, store: Path, mode: Mode, status: ServerStatus) -> dict[str, Any]:
     versions = [version for version in views.version_manager.registry if views.is_open(version)]
     return catalog.catalog(
         (
@@ -95,7 +95,8 @@ def _catalog(views: Views, store: Path, mode: Mode) -> dict[str, Any]:
                 views.share(*version.pair),
                 mode,
                 version.model.profile.reference if version.model.profile else None,
-            ),
+            )
+            | {"ready": status.is_ready(version)},
         )
         for version in versions
     )

@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from radserve.torchserve.registry import ModelVersion, Pair
+
 
 class Exit(enum.IntEnum):
     """Exit code of the supervisor; 1 means that the server was not started."""
@@ -31,11 +33,19 @@ class State(enum.Enum):
 
 @dataclass
 class ServerStatus:
-    """Current state, and a sentence that explains it."""
+    """Current state, and a sentence that explains it; `version` is the only one that it concerns, None for all."""
 
     state: State = State.STARTING
     detail: str = "TorchServe is starting."
+    version: Pair | None = None
 
-    def update(self, state: State, detail: str) -> None:
-        """Replace both."""
-        self.state, self.detail = state, detail
+    def update(self, state: State, detail: str, version: Pair | None = None) -> None:
+        """Replace all."""
+        self.state, self.detail, self.version = state, detail, version
+
+    def is_ready(self, version: ModelVersion) -> bool:
+        """Return whether a version answers: it has a worker, and the server is not unavailable because of it."""
+        if self.state in (State.STARTING, State.DRAINING):
+            return False
+        is_concerned = self.state is State.UNAVAILABLE and self.version in (None, version.pair)
+        return version.ready > 0 and not is_concerned

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 
 from radserve.torchserve.connection import connect
-from radserve.torchserve.registry import ModelRegistry, ModelVersion
+from radserve.torchserve.registry import ModelRegistry, ModelVersion, Pair
 
 TOLERANCE: Final = 0.01
 """Largest accepted difference of a probability or fraction; as in `handlers.torchserve_handler`, which needs torch."""
@@ -21,10 +21,14 @@ a TorchServe that hangs makes the server unavailable after about 30 seconds."""
 
 @dataclass(frozen=True)
 class Problem:
-    """Why the server is not as declared; fatal if a model cannot answer."""
+    """Why the server is not as declared; fatal if a model cannot answer.
+
+    `version` is the only one that the problem concerns, None if it may concern all of them.
+    """
 
     detail: str
     fatal: bool
+    version: Pair | None = None
 
 
 class Readiness:
@@ -77,7 +81,7 @@ class Readiness:
         for version in self._suspicious():
             count = self._failures(*version.pair)
             text = f"{version}: it answers its sample, but its last {count} responses to clients failed with 5xx."
-            return Problem(text, fatal=False)
+            return Problem(text, fatal=False, version=version.pair)
         return None
 
     def _shortage(self) -> Problem | None:
@@ -91,7 +95,7 @@ class Readiness:
         started = sum(item.ready > 0 for item in required)
         if started < len(required) > 1:
             detail = f"{started} of {len(required)} models are ready. {detail}"
-        return Problem(detail, version.ready == 0)
+        return Problem(detail, version.ready == 0, version.pair)
 
     async def _failure(self, versions: Sequence[ModelVersion], seconds: float) -> Problem | None:
         """Return why one of the versions does not answer its sample, or None."""
@@ -99,7 +103,7 @@ class Readiness:
             for version in versions:
                 detail = await self.sample_problem(version, seconds)
                 if detail:
-                    return Problem(detail, fatal=True)
+                    return Problem(detail, fatal=True, version=version.pair)
         except (httpx.HTTPError, OSError) as error:
             return Problem(f"TorchServe does not respond ({type(error).__name__}).", fatal=True)
         return None

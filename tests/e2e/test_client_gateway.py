@@ -8,7 +8,9 @@ import pytest
 from PIL import Image as Pillow
 
 from radserve.client import AsyncClient, Client
+from radserve.client.sources import Source
 from radserve.errors import RejectedRequestError
+from radserve.schema.prediction import Prediction
 from tests.conftest import ROOT
 from tests.gateways import Gateway, gateway
 from tests.radserve.store import conftest
@@ -48,6 +50,23 @@ def test_every_kind_of_image_has_the_same_result(running: Gateway) -> None:
             client.result(entries[0].id)
     assert {result.label for result in results} == {"pneumonia"}
     assert [entry.id for entry in entries] == [result.id for result in reversed(results)]
+
+
+def test_streamed_results_are_those_of_one_request(running: Gateway) -> None:
+    images: list[Source] = [FILM, FILM.read_bytes()[:2000], Pillow.open(FILM), FILM]
+    with Client(running.url) as client:
+        listed = client.predict_many(NAME, images)
+        streamed = dict(client.stream(NAME, images))
+        rows = [entry.id for entry in client.history(model=NAME)]
+    for index, expected in enumerate(listed):
+        result = streamed[index]
+        if isinstance(expected, Prediction):
+            assert isinstance(result, Prediction)
+            assert result.probabilities == pytest.approx(expected.probabilities, abs=1e-5)  # of another batch
+            assert result.id in rows
+        else:
+            assert result == expected
+    assert len(rows) == 6
 
 
 def test_tasks_of_an_async_client_share_a_gateway(running: Gateway) -> None:

@@ -53,7 +53,7 @@ function statedModel(files) {
 }
 
 function start(files, model) {
-  if (!isReady()) {
+  if (!isReady(model)) {
     keep(files, model);
     return;
   }
@@ -72,7 +72,7 @@ export function decideWaiting() {
 export function resume() {
   if (allModels().length > 0) forgetRetired(isServed);
   drawWaiting();
-  if (isReady()) for (const { file, model } of releaseDecided()) start([file], model);
+  for (const { file, model } of releaseDecided()) start([file], model);
   if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 

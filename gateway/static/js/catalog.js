@@ -20,6 +20,12 @@ export function knownVersion(name, version) {
   return knownModel(name)?.versions.find((item) => item.version === version) ?? null;
 }
 
+/** Whether the server says that a model answers now: its version, or all versions of which the server may choose one. */
+export function isAnswering({ name, version }) {
+  const versions = knownModel(name)?.versions.filter((item) => (version === null ? item.share > 0 : item.version === version)) ?? [];
+  return versions.length > 0 && versions.every(({ ready }) => ready === true);
+}
+
 /**
  * Return the version that describes a prediction, null if it is not served. `reload` is called if the catalog
  * describes another archive or site profile, as after a restart of the server; if it still does, figures are omitted.

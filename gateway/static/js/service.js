@@ -1,10 +1,10 @@
 // Connection to the analysis service: loads the catalog, and waits while the service starts.
 
 import { forgetKey } from "./api.js";
-import { allModels, loadCatalog } from "./catalog.js";
+import { allModels, isAnswering, loadCatalog } from "./catalog.js";
 import { button, byId, make } from "./dom.js";
 import { toProblem } from "./rejections.js";
-import { EMPTY, READY, SLOW, failed, starting } from "./service_state.js";
+import { EMPTY, READY, SLOW, failed, partial, starting } from "./service_state.js";
 
 const PATIENCE = 3_000; // milliseconds until the page says that it waits for the first response
 const PERIOD = 2_000;
@@ -18,8 +18,8 @@ let pending = null;
 let isOverridden = false; // the user sends files although the service says that it is not ready
 let onChange = () => {};
 
-/** Whether files can be sent. */
-export const isReady = () => state === "ready";
+/** Whether files can be sent: to a model, or to any if `model` is null. */
+export const isReady = (model = null) => state === "ready" || (state === "partial" && (model === null || isAnswering(model)));
 
 /** Call a function whenever the state or the catalog may have changed. */
 export function install(listener) {
@@ -41,7 +41,7 @@ async function attempt() {
   ({ state } = current);
   draw(current);
   onChange();
-  attempts = isReady() ? 0 : attempts + 1;
+  attempts = state === "ready" ? 0 : attempts + 1;
   const period = attempts > SHORT_PERIODS ? LONG_PERIOD : PERIOD;
   if (current.retry) timer = setTimeout(connect, Math.max(1000 * (current.after ?? 0), period));
 }
@@ -55,7 +55,8 @@ async function inspect() {
   }
   const reason = await waitingReason();
   if (reason === null) isOverridden = false;
-  if (reason !== null && !isOverridden) return starting(reason);
+  const isPartial = allModels().some(({ name }) => isAnswering({ name, version: null }));
+  if (reason !== null && !isOverridden) return isPartial ? partial(reason) : starting(reason);
   return allModels().length === 0 ? EMPTY : READY;
 }
 

@@ -16,6 +16,11 @@ export function starting(reason) {
   return { state: "starting", title: "The analysis service is starting.", text: wait("the service is ready"), detail: reason, retry: true, action: { name: "override", text: "Send now" } };
 }
 
+/** The service is not ready, but some of its models answer; `reason` is its own. */
+export function partial(reason) {
+  return { state: "partial", title: "Some models are not ready.", text: "You can use the others. Files for a model that is not ready wait for it.", detail: reason, retry: true, action: { name: "override", text: "Send now" } };
+}
+
 /** The list of models cannot be loaded; `reason` says why the service is not ready, null if it does not say. */
 export function failed({ status, message, detail, retryAfter }, reason, isOnline) {
   if (status === 0 && !isOnline) return { state: "offline", title: "You are offline.", text: wait("you are connected"), retry: true };

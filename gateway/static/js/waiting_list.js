@@ -24,10 +24,10 @@ export function forgetRetired(isServed) {
   }
 }
 
-/** Return the items that have a choice, and forget them. */
+/** Return the items whose model is chosen and ready, and forget them. */
 export function releaseDecided() {
-  const released = items.filter(({ model }) => model !== null);
-  items = items.filter(({ model }) => model === null);
+  const released = items.filter(({ model }) => model !== null && isReady(model));
+  items = items.filter((item) => !released.includes(item));
   drawWaiting();
   return released;
 }
@@ -51,7 +51,9 @@ export function drawWaiting() {
   byId("waiting").hidden = items.length === 0;
   byId("waiting-text").textContent = `${items.length === 1 ? "1 file is" : `${items.length} files are`} waiting: ${namesOf(items)}.`;
   const subject = items.length === 1 ? "It is" : "They are";
-  byId("waiting-reason").textContent = [...choices(), isReady() ? "" : `${subject} analysed when the service is ready.`].filter(Boolean).join(" ");
+  const awaited = isReady() ? "the model" : "the service";
+  const isWaiting = items.some(({ model }) => !isReady(model));
+  byId("waiting-reason").textContent = [...choices(), isWaiting ? `${subject} analysed when ${awaited} is ready.` : ""].filter(Boolean).join(" ");
 }
 
 /** Say what the files are read as, by kind: they need not have the same. */

@@ -1,4 +1,4 @@
-"""Unknown query parameters."""
+"""Unknown, repeated and empty query parameters."""
 
 import asyncio
 from collections.abc import Mapping
@@ -51,9 +51,33 @@ def test_the_rejection_names_the_known_parameters() -> None:
 
 
 def test_a_repeated_parameter_is_rejected_because_only_one_value_would_count() -> None:
-    response = ask("GET", "/api/results?model=none&model=chest&label=")
+    response = ask("GET", "/api/results?model=none&model=chest")
     assert response.status_code == 422
     assert response.json()["detail"] == "Repeated query parameter 'model'; send it once."
+
+
+QUERIES = [
+    (method, path, item["name"])
+    for path, operations in gateway().openapi()["paths"].items()
+    for method, operation in operations.items()
+    for item in operation.get("parameters", ())
+    if item["in"] == "query"
+]
+
+
+def test_an_empty_parameter_is_rejected_by_every_operation_that_has_it() -> None:
+    async def send() -> None:
+        async with client(gateway()) as http:
+            for method, path, name in QUERIES:
+                for query in (f"{name}=", name):
+                    response = await http.request(method, f"{path.format(**VALUES)}?{query}", content=b"x")
+                    expected = f"Empty query parameter {name!r}; give it a value, or omit it."
+                    assert (response.status_code, response.json()["detail"]) == (422, expected), path
+
+    assert {"cursor", "explain", "model", "object", "positive", "prevalence", "repair"} <= {
+        name for *_, name in QUERIES
+    }
+    asyncio.run(send())
 
 
 def test_a_caller_without_a_key_gets_401_rather_than_the_known_parameters() -> None:

@@ -105,6 +105,29 @@ def test_a_waiting_file_is_read_as_what_was_chosen_when_it_was_dropped(opened: O
     assert {name: path for name, (path, _) in sent.items()} == {"first.png": "chest", "second.png": "plain"}
 
 
+def test_files_wait_only_for_their_own_model(opened: Opener, static_gateway: Gateway) -> None:
+    models = catalog(scope=["age"], ready=False)
+    for model in models["models"][1:]:
+        model["versions"][0]["ready"] = True
+
+    def partly(page: Page) -> None:
+        starting(page)
+        page.route("**/api/models", lambda route: route.fulfill(json=models))
+
+    page, sent = opened_page(opened, static_gateway, partly)
+    expect(page.locator("#service")).to_contain_text("Some models are not ready.")
+    expect(page.locator("#service")).to_contain_text(STARTING["detail"])
+    choose(page, FIRST)
+    expect(page.locator("#waiting")).to_contain_text(f"Read as {CHEST}. It is analysed when the model is ready.")
+    pick(page, "plain")
+    choose(page, SECOND)
+    shown(page, "second.png")
+    assert list(sent) == ["second.png"]
+    models["models"][0]["versions"][0]["ready"] = True
+    shown(page, "first.png")
+    expect(page.locator("#waiting")).to_be_hidden()
+
+
 def test_before_the_models_are_known_the_page_names_what_it_will_read_a_file_as(
     opened: Opener, static_gateway: Gateway
 ) -> None:

@@ -1,8 +1,11 @@
 """`radserve predict --out`: formats, continuing, limits."""
 
 import csv
+import hashlib
 import json
+import shutil
 import sys
+import time
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.result_file import locked, open_file
+from radserve.errors import InvalidCallError
 from tests import command_line
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented
 from tests.radserve.scripted import Reply, Request, Scripted, answer, document, prediction, problem
@@ -199,6 +203,66 @@ def test_results_under_other_conditions_are_not_continued(
     done = predict(odd, films, "--out", out, "--resume", *changed)
     assert (done.returncode, f"has results without {' '.join(changed)}" in done.stderr) == (2, True), done.stderr
     assert len(odd.requests) == 1
+
+
+def test_results_for_another_prevalence_than_before_are_not_added(odd: Scripted, films: Path, out: Path) -> None:
+    def script(request: Request) -> Reply:
+        stated = request.headers.get("X-Assurances", "prevalence=0.5").partition("=")[2]
+        return document(prediction(request.body, prevalence=float(stated)))
+
+    odd.script = script
+    assert predict(odd, films / "1.png", "--out", out, "--prevalence", "0.1").returncode == 0
+    before = out.read_bytes()
+    done = predict(odd, films, "--out", out, "--resume")
+    assert (done.returncode, out.read_bytes()) == (2, before)
+    assert "has results of version 1.0.0 for --prevalence 0.1, and the server now sends results of" in done.stderr
+    assert predict(odd, films, "--out", out, "--resume", "--prevalence", "0.1").returncode == 0
+    assert names(out) == ["1", "2", "3", "4"]
+
+
+def test_a_continued_file_keeps_its_version(odd: Scripted, films: Path, out: Path) -> None:
+    assert predict(odd, films / "1.png", "--out", out).returncode == 0
+    assert predict(odd, films, "--out", out, "--resume").returncode == 1
+    assert [request.path for request in odd.requests[:2]] == ["/predictions/chest", "/predictions/chest/1.0.0"]
+
+
+def test_a_file_that_can_no_longer_be_written_loses_no_result(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    out = tmp_path / "folder" / out.name
+    out.parent.mkdir()
+    report = open_file(out, "chest", None, resume=False, force=False)
+    report.add(Outcome("a.png", predicted()))
+    report.flush()
+    shutil.rmtree(out.parent)  # as a lost network drive
+
+    def lose() -> None:
+        report.add(Outcome("b.png", predicted()))
+        report.flush()
+
+    with pytest.raises(InvalidCallError, match=r"cannot be written \(No such file or directory\)") as raised:
+        lose()
+    if out.suffix == ".parquet":
+        (rescued,) = tmp_path.glob("results-*.parquet")
+        assert f"All results are in {rescued}; move it to {out}" in str(raised.value)
+        assert [row["file"] for row in rows(rescued)] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("content", [b"bad", b"slow", b"invalid"])
+def test_the_row_of_an_image_without_a_result_has_its_checksum(
+    odd: Scripted, tmp_path: Path, out: Path, content: bytes
+) -> None:
+    def script(request: Request) -> Reply:
+        if request.body == b"slow":
+            time.sleep(0.4)
+        return document({}) if request.body == b"invalid" else answer(request)
+
+    odd.script = script
+    (tmp_path / "film.png").write_bytes(content)
+    assert predict(odd, tmp_path / "film.png", "--out", out, "--timeout", "0.2").returncode == 1
+    (row,) = open_file(out, "chest", None, resume=True, force=False).read(out)
+    assert row.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_call_that_gets_no_response_leaves_the_old_results(odd: Scripted, films: Path, out: Path) -> None:

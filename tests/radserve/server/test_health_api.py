@@ -7,6 +7,7 @@ import pytest
 
 from radserve.server.components import Components
 from radserve.server.status import State
+from radserve.torchserve.registry import Pair
 from tests.radserve.minimal_archive import write_archive
 from tests.radserve.server.conftest import TestServer
 
@@ -80,6 +81,33 @@ def test_the_catalog_lists_the_open_versions(server: TestServer) -> None:
     assert [(item["version"], item["share"], item["title"]) for item in model["versions"]] == [
         ("1.0.0", 100.0, "Bright or dark")
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "concerned", "ready"),
+    [
+        (State.READY, None, True),
+        (State.DEGRADED, ("brightness", "1.0.0"), True),
+        (State.UNAVAILABLE, ("other", "1.0.0"), True),
+        (State.UNAVAILABLE, ("brightness", "1.0.0"), False),
+        (State.UNAVAILABLE, None, False),
+        (State.STARTING, None, False),
+        (State.DRAINING, None, False),
+    ],
+)
+def test_the_catalog_says_which_versions_answer(
+    server: TestServer, state: State, concerned: Pair | None, *, ready: bool
+) -> None:
+    server.components.status.update(state, "because", concerned)
+    (model,) = get(server, "/catalog").json()["models"]
+    assert [version["ready"] for version in model["versions"]] == [ready]
+
+
+def test_a_version_without_workers_is_not_ready(server: TestServer) -> None:
+    server.components.status.update(State.DEGRADED, "because")
+    server.torchserve.behavior.ready = 0
+    (model,) = get(server, "/catalog").json()["models"]
+    assert [version["ready"] for version in model["versions"]] == [False]
 
 
 def test_the_sample_comes_from_the_archive(server: TestServer) -> None:

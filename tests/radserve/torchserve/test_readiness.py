@@ -17,6 +17,8 @@ from radserve.torchserve.verified_models import require_one_each, select, with_p
 from tests.handlers.test_profile import site_profile
 from tests.radserve.fake_torchserve import Running
 
+ONE, TWO = ("brightness", "1.0.0"), ("brightness", "2.0.0")
+
 
 def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, infer: bool) -> Problem | None:
     """Check the readiness of a server with version 1.0.0 and one worker."""
@@ -57,7 +59,7 @@ def test_a_problem_is_described(
 ) -> None:
     for name, value in behavior.items():
         setattr(torchserve.behavior, name, value)
-    assert problem(torchserve, store, run_directory, infer=True) == Problem(message, fatal=True)
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(message, fatal=True, version=ONE)
 
 
 def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
@@ -68,7 +70,7 @@ def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
     assert problem(torchserve, store, run_directory, infer=False) == Problem(detail, fatal=False)
     torchserve.behavior.prediction_status = 503
     failed = "brightness 1.0.0: the request with its sample failed with status 503."
-    assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True)
+    assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True, version=ONE)
 
 
 async def suspicion(
@@ -95,7 +97,7 @@ def test_only_a_suspicious_version_gets_its_sample(
     torchserve: Running, store: Path, run_directory: RunDirectory
 ) -> None:
     detail = "brightness 2.0.0: it answers its sample, but its last 5 responses to clients failed with 5xx."
-    assert asyncio.run(suspicion(torchserve, store, run_directory, [5])) == Problem(detail, fatal=False)
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [5])) == Problem(detail, fatal=False, version=TWO)
     assert dict(torchserve.predictions) == {("brightness", "2.0.0"): 1}
 
 
@@ -113,7 +115,7 @@ def test_a_server_of_several_models_says_how_many_are_ready(
 ) -> None:
     torchserve.behavior.ready = 0
     detail = "0 of 2 models are ready. brightness 1.0.0: 0 of 1 workers are ready."
-    assert asyncio.run(suspicion(torchserve, store, run_directory, [0])) == Problem(detail, fatal=True)
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [0])) == Problem(detail, fatal=True, version=ONE)
 
 
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
@@ -152,7 +154,7 @@ def test_a_worker_that_ignores_the_site_profile_is_not_ready(
 ) -> None:
     torchserve.behavior.prediction = {"profile": {"name": "other", "sha256": "b" * 64}}
     detail = "brightness 1.0.0: its worker does not apply the site profile; build the archive with this release."
-    assert problem(torchserve, store, run_directory, infer=True) == Problem(detail, fatal=True)
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(detail, fatal=True, version=ONE)
 
 
 def test_select_rejects_unknown_models_and_empty_stores(store: Path, tmp_path: Path) -> None:

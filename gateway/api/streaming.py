@@ -1,0 +1,145 @@
+"""Predictions as events: the result of each image when it is ready (docs/gateway.md)."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import anyio
+from fastapi import Request
+
+from gateway import model_response, problems, services
+from gateway.access import Caller
+from gateway.api import inference
+from gateway.api.inference import Target
+from gateway.backends.base import unknown_model
+from gateway.errors import ProblemError
+from gateway.event_stream import Emit, EventStream
+from gateway.model_response import Document
+from gateway.uploads import single_images
+from gateway.uploads.request_body import RequestBody
+from gateway.uploads.single_images import SingleImage
+from radserve.schema.catalog import Catalog
+
+logger = logging.getLogger(__name__)
+
+_PARALLEL: Final = 4
+"""Images of a request that are analysed at the same time."""
+_BUSY: Final = (429, 503)
+_ATTEMPTS: Final = 4
+_MAX_PAUSE: Final = 10.0
+"""Seconds to wait for a busy server, at most, and how often an image is sent to one."""
+_OF_ONE_IMAGE: Final = (413, 415, 422)
+"""Statuses that concern one image, like those of a rejection within a list."""
+
+
+async def respond(request: Request, target: Target, body: RequestBody, caller: Caller) -> EventStream:
+    """Return the stream of a request; raises a ProblemError if the whole request cannot be processed."""
+    inference.check(request, target, body)
+    _require_served(target, await services.of(request).backend.catalog())
+    # Without a version, all images are analysed by the same one, as in one request.
+    target = replace(target, client=request.state.request_id)
+    images = await asyncio.to_thread(single_images.split, body)
+    if images is None:
+        await inference.run(request, target, body, caller)  # raises: the server says what is wrong with the body
+        raise ProblemError("The images of this request cannot be told apart; request application/json.")
+    return EventStream(_Batch(request, target, images, caller).produce)
+
+
+def _require_served(target: Target, catalog: Catalog) -> None:
+    for model in catalog.models:
+        versions = [item.version for item in model.versions]
+        if model.name == target.model and (target.version is None or target.version in versions):
+            return
+    raise unknown_model()
+
+
+@dataclass
+class _Batch:
+    """Images of one request, and what is known about them."""
+
+    request: Request
+    target: Target
+    images: list[SingleImage]
+    caller: Caller
+    predictions: int = 0
+    rejections: int = 0
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARALLEL))
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def produce(self, emit: Emit) -> None:
+        """Emit all events of the request."""
+        total = len(self.images)
+        await emit("accepted", {"total": total, "request_id": self.request.state.request_id})
+        try:
+            async with anyio.create_task_group() as tasks:
+                for index in range(total):
+                    tasks.start_soon(self._analyse, index, emit)
+        except ExceptionGroup as group:  # the other images were cancelled
+            await emit("error", problems.details(self.request, self._problem(group.exceptions[0])))
+        else:
+            await emit("done", {"total": total, "predictions": self.predictions, "rejections": self.rejections})
+
+    def _problem(self, error: Exception) -> ProblemError:
+        """Return an error to show; any bug is logged with its traceback, and rendered without."""
+        if isinstance(error, ProblemError):
+            return error
+        request_id = self.request.state.request_id
+        logger.error("request %s failed", request_id, exc_info=error)
+        return ProblemError(f"The gateway failed; its log has the details of request {request_id}.")
+
+    async def _analyse(self, index: int, emit: Emit) -> None:
+        async with self.slots:
+            item, history = await self._result(index)
+            async with self.writing:  # within the slot: a client that reads slowly delays the other images
+                await self._emit(index, item, history, emit)
+
+    async def _emit(self, index: int, item: Document, history: str | None, emit: Emit) -> None:
+        is_prediction = model_response.is_prediction(item)
+        self.predictions += is_prediction
+        self.rejections += not is_prediction
+        name = item.get("filename") or self.images[index].name
+        data = {"index": index, "name": name, "result": item} | ({"history": history} if is_prediction else {})
+        await emit("prediction" if is_prediction else "rejection", data)
+        await emit("progress", {"done": self.predictions + self.rejections, "total": len(self.images)})
+
+    async def _result(self, index: int) -> tuple[Document, str | None]:
+        """Return the item that a list of results has for an image, and whether the history has it."""
+        try:
+            body = await asyncio.to_thread(self.images[index].build)
+        except ProblemError as error:
+            return self._rejection(index, error), None
+        try:
+            document = await self._run(body)
+        except ProblemError as error:
+            if error.status not in _OF_ONE_IMAGE:
+                raise
+            return self._rejection(index, error), None
+        (item,) = model_response.predictions(document)
+        if not model_response.is_prediction(item):  # it is the first image of its request only here
+            item = item | {"detail": item["detail"].replace("instances[0]", f"instances[{index}]")}
+        return item, document["history"]
+
+    async def _run(self, body: RequestBody) -> Document:
+        """Send an image, again after a pause if the server is busy."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                document = await inference.run(self.request, self.target, body, self.caller)
+            except ProblemError as error:
+                if error.status not in _BUSY or attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_pause(error, attempt))
+            else:
+                assert isinstance(document, dict)
+                return document
+        raise AssertionError
+
+    def _rejection(self, index: int, error: ProblemError) -> dict[str, Any]:
+        name = self.images[index].name
+        details = {"status": error.status, "title": error.title, "detail": str(error)}
+        return details | ({"filename": name} if name else {})
+
+
+def _pause(error: ProblemError, attempt: int) -> float:
+    stated = error.headers.get("Retry-After", "")
+    return min(float(stated) if stated.isdecimal() else 0.25 * 2**attempt, _MAX_PAUSE)

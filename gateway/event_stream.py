@@ -1,0 +1,72 @@
+"""Response that sends events while they arise (`text/event-stream`, WHATWG HTML, section 9.2)."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+MEDIA_TYPE: Final = "text/event-stream"
+KEEP_ALIVE_SECONDS: Final = 15.0
+"""Proxies and clients end connections on which nothing arrives for a time, 60 s by default in nginx and httpx."""
+Emit = Callable[[str, Any], Awaitable[None]]
+"""Sends an event: its name, and its data, which become one line of JSON."""
+
+
+class EventStream(Response):
+    """Sends what `produce` emits, and comments in between; cancels `produce` when the client disconnects.
+
+    Starlette's StreamingResponse would leave the work to the garbage collector then. `produce` must not raise.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, produce: Callable[[Emit], Awaitable[None]]) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})  # nginx must not collect it
+        del self.headers["content-length"]
+        self._produce = produce
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of ASGI
+        """Send the response."""
+
+        async def write(text: str) -> None:
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+        async def emit(event: str, data: Any) -> None:
+            await write(encode(event, data))
+
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        complete = False
+        async with anyio.create_task_group() as group:
+            group.start_soon(_write_comments, write)
+            group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
+            await self._produce(emit)
+            complete = True
+            group.cancel_scope.cancel()
+        if complete:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def encode(event: str, data: Any) -> str:
+    """Return an event; JSON escapes line breaks, so its data are one line."""
+    document = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f"event: {event}\ndata: {document}\n\n"
+
+
+def is_requested(accept: str) -> bool:
+    """Return whether a header Accept names events first."""
+    return accept.partition(",")[0].partition(";")[0].strip().lower() == MEDIA_TYPE
+
+
+async def _write_comments(write: Callable[[str], Awaitable[None]]) -> None:
+    while True:
+        await anyio.sleep(KEEP_ALIVE_SECONDS)
+        await write(": keep-alive\n\n")
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
