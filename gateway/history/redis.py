@@ -62,10 +62,10 @@ class RedisHistory:
     """Results in one Redis server (not a cluster), each under its own key that expires after `retention`.
 
     Sorted sets index all results, and those of each client, label, model and image. Their members are 24-byte
-    positions (time, id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A query with
-    several filters uses the smallest of their sets; the other filters and the text are compared with at most 2000
-    results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by pattern:
-    a set lists all indexes.
+    positions (time, id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A
+    query with several filters uses the smallest of their sets; the other filters and the text are compared with at most
+    2000 results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by
+    pattern: a set lists all indexes.
     """
 
     def __init__(self, url: str, retention: timedelta) -> None:
