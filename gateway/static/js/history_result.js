@@ -79,7 +79,7 @@ function notices({ entry, prediction, version, heatMap }) {
   const known = knownVersion(entry.model, entry.version);
   const subject = `Version ${entry.version} of ${entry.model}`;
   const texts = [
-    version === null ? `${subject} is no longer served, nor is its model card. This page shows what the result itself holds; the figures of that version are not available.` : null,
+    version === null ? `${subject} is retired: its model card and figures are not served any more. This page shows what the result itself holds.` : null,
     version !== null && known?.sha256 !== entry.sha256 ? `${subject} is now served from another archive than the one of this result, so its figures are not shown. Its card may differ.` : null,
     prediction === null ? "An older release of this server stored this result, without probabilities, cut-off and image. Analyse the image again for these." : null,
     prediction && "mask" in prediction && prediction.mask === null ? "The mask was not kept." : null,

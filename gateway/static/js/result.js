@@ -93,7 +93,7 @@ export class Result {
   details() {
     const { version, prediction: { model, profile, image, domain, time, history, id } } = this;
     return make("details", {}, make("summary", {}, "Details"), terms([
-      ["Model", version === null ? `${model.name}, version ${model.version} (no longer served)` : make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
+      ["Model", version === null ? `${model.name}, version ${model.version} (retired)` : make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
         `${this.modelName} (${model.name}), version ${model.version}`)],
       ["Image check", domainText(domain)],
       ["Site profile", profile ? profile.name : null],

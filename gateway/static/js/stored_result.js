@@ -98,7 +98,7 @@ export class StoredResult extends Result {
     const own = this.options.repair ? null : await this.decode(this.file);
     if (own) return own;
     const { name } = this.prediction.model;
-    if (knownModel(name) === null) throw new Problem("This browser cannot show the image's format, and the model that could convert it is no longer served.", { canRetry: false });
+    if (knownModel(name) === null) throw new Problem("This browser cannot show the image's format, and the model that could convert it is retired.", { canRetry: false });
     return await this.decode(await post(`api/predictions/${name}`, this.file, { accept: "image/png;view=image", ...this.options }))
       ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
   }
