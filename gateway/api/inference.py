@@ -53,7 +53,7 @@ async def run(
     entries = model_response.history_entries(
         document, target.verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names
     )
-    if not entries:
+    if not entries or parts.recorder.history is None:
         return document | {"history": "off"}
     details = model_response.history_details(document, with_overlays=parts.settings.overlays)
     if target.verb == "predictions":

@@ -17,6 +17,7 @@ let pageNumber = 0; // counts requests, so that only the latest one is shown
 /** Show what the address names; `isNew` moves the focus. */
 export async function open({ isNew = false } = {}) {
   const asked = parseAddress(location.hash);
+  const { hash } = location;
   const { state } = window.history;
   closeOpened();
   byId("view-history").classList.toggle("one", asked.ids.length > 0);
@@ -28,7 +29,7 @@ export async function open({ isNew = false } = {}) {
   showFilters(address.filters);
   if (isNew && !state?.id) byId("history-heading").focus();
   await showPage();
-  if (state?.id) restore(state);
+  if (state?.id && location.hash === hash) restore(state);
 }
 
 /** Release what is open: another view is shown. */

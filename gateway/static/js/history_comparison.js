@@ -7,20 +7,23 @@ import { make } from "./dom.js";
 import { capitalize, cutoff, localTime, percent, share } from "./format.js";
 import { resultAddress } from "./history_address.js";
 import { finding } from "./history_row.js";
+import { missingImage } from "./missing_image.js";
 import { isMissing, positiveLabel } from "./prediction.js";
 import { StoredResult } from "./stored_result.js";
 
 /** Show two stored results; return their cards. */
 export function showComparison(body, pair) {
-  const cards = pair.map((stored) => (stored.prediction ? new StoredResult(stored) : null));
-  const change = difference(...pair);
+  const isSame = pair[0].entry.image_sha256 === pair[1].entry.image_sha256;
+  const file = isSame ? pair.find((stored) => stored.file)?.file ?? null : null;
+  const cards = pair.map((stored) => ({ ...stored, file: stored.file ?? file })).map((stored) => (stored.prediction ? new StoredResult(stored) : null));
+  const lacking = cards.filter((card) => card && !card.hasImage);
   body.replaceChildren(
     ...warnings(...pair).map((text) => make("p", { class: "warning" }, text)),
-    make("p", { class: "difference" }, change),
+    make("p", { class: "difference" }, difference(...pair)),
+    ...(isSame && lacking.length > 0 ? [missingImage(pair[0].entry.image_sha256, lacking)] : []),
     make("div", { class: "pictures" }, pair.map((stored, index) => make("figure", { class: "panel pictured" },
       make("figcaption", {}, make("strong", {}, caption(stored)), cards[index]?.headline() ?? finding(stored.entry).tag),
-      cards[index] ? cards[index].viewer.element : make("p", { class: "small" }, "No picture is kept."),
-      cards[index] && !cards[index].hasImage ? make("p", { class: "small missing" }, "The image was not kept. Open the result and drop the file again to see it.") : null))),
+      cards[index] ? cards[index].viewer.element : make("p", { class: "small" }, "No picture is kept.")))),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of both results" },
       make("table", { class: "compared" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Value"), pair.map((stored) => make("th", { scope: "col" }, caption(stored))))),

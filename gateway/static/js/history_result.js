@@ -1,6 +1,5 @@
 // A stored result, opened again: its card, what is not kept, and other results of the same image.
 
-import { analyse } from "./analyse.js";
 import { get, post } from "./api.js";
 import { knownModel, knownVersion } from "./catalog.js";
 import { displayName } from "./display.js";
@@ -9,19 +8,20 @@ import { localTime, percent } from "./format.js";
 import { listAddress, resultAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
-import { expectImage, expectNone } from "./joined_file.js";
+import { expectNone } from "./joined_file.js";
+import { missingImage } from "./missing_image.js";
 import { checkCatalog, parsePrediction } from "./prediction.js";
 import { show, toProblem } from "./rejections.js";
 import { loadStored, statedIn, StoredResult } from "./stored_result.js";
 
 const MAX_OTHERS = 10;
 let opened = []; // cards that are shown, to release their images
-let current = ""; // address of what is shown or loaded
+let current = null; // names what is shown or loaded last
 
 /** Show one result, or two side by side; `isNew` moves the focus, `back` returns to the list. */
 export async function showOpened(ids, { isNew, back }) {
-  const address = resultAddress(...ids);
-  current = address;
+  const own = Symbol("opened");
+  current = own;
   const region = byId("opened");
   const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, ids.length > 1 ? "Comparison" : "Stored result");
   const head = make("div", { class: "section-head" }, heading, button("All results", back, { class: "quiet" }));
@@ -31,7 +31,7 @@ export async function showOpened(ids, { isNew, back }) {
   if (isNew) heading.focus();
   try {
     const stored = await Promise.all(ids.map((id) => loadStored(id)));
-    if (current !== address) return;
+    if (current !== own) return;
     if (stored.length > 1) opened = showComparison(body, stored);
     else {
       head.append(button("Delete", () => remove(stored[0].entry, back), { class: "quiet" }));
@@ -39,13 +39,13 @@ export async function showOpened(ids, { isNew, back }) {
     }
     announce(`${heading.textContent} loaded.`);
   } catch (error) {
-    if (current === address) body.replaceChildren(failure(error, () => showOpened(ids, { isNew: false, back })));
+    if (current === own) body.replaceChildren(failure(error, () => showOpened(ids, { isNew: false, back })));
   }
 }
 
 /** Remove what is shown, and release its images. */
 export function closeOpened() {
-  current = "";
+  current = null;
   expectNone();
   for (const result of opened.splice(0)) result.close();
   byId("opened").replaceChildren();
@@ -68,7 +68,7 @@ function showResult(heading, body, stored) {
   if (card) opened = [card];
   body.replaceChildren(
     ...notices(stored),
-    ...(card && !card.hasImage ? [missingImage(entry, card)] : []),
+    ...(card && !card.hasImage ? [missingImage(entry.image_sha256, [card])] : []),
     make("h2", { class: "visually-hidden" }, "Result"),
     make("ul", { class: "results" }, card ? card.element : summary(entry)),
     others(stored, card));
@@ -86,38 +86,6 @@ function notices({ entry, prediction, version, heatMap }) {
     prediction && entry.explained && !heatMap ? "A heat map was computed for this result, but not kept." : null,
   ];
   return texts.filter(Boolean).map((text) => make("p", { class: "warning" }, text));
-}
-
-/** Offer to join the image that is not kept. */
-function missingImage(entry, card) {
-  const status = make("p", { class: "small", role: "status" }, "The file stays in this browser: only its checksum is compared.");
-  const input = make("input", { class: "visually-hidden", type: "file", id: "join-file" });
-  const note = make("div", { class: "note join" },
-    make("p", {}, make("strong", {}, "The image was not kept."), " The server keeps images if its setting RADSERVE_GATEWAY_IMAGES names a folder, except those of a zip. Drop the file again to see it with this result."),
-    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, "Choose the file")), status);
-  const refuse = (reason, file, otherwise) => {
-    const analyseIt = () => {
-      expectNone();
-      otherwise();
-    };
-    status.replaceChildren(reason, " ", otherwise ? button(`Analyse ${file.name}`, analyseIt, { class: "quiet" }) : "");
-  };
-  const join = async (file) => {
-    try {
-      await card.join(file);
-      expectNone();
-      note.remove();
-      announce("The file is the image of this result; it is shown with it.");
-    } catch (error) {
-      refuse(toProblem(error).message, file, null);
-    }
-  };
-  expectImage(entry.image_sha256, join, refuse);
-  input.addEventListener("change", () => {
-    analyse([...input.files]);
-    input.value = "";
-  });
-  return note;
 }
 
 /** Show what the list shows, for results of older releases. */

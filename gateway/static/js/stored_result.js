@@ -75,6 +75,7 @@ export class StoredResult extends Result {
     this.file = new File([file], this.file.name);
     const { overlay } = this.viewer;
     this.updateHeatButton();
+    this.viewer.element.classList.remove("no-image");
     this.viewer.show(await this.loadImage(), this.options.repair ? null : this.file);
     if (overlay) this.viewer.setOverlay(overlay, "mask" in this.prediction ? "mask" : "heat map");
     this.pictureButton.disabled = false;
@@ -88,6 +89,7 @@ export class StoredResult extends Result {
   }
 
   async fillWithoutImage() {
+    this.viewer.element.classList.add("no-image");
     const { mask } = this.prediction;
     if (mask) await this.addOverlay(new Blob([Uint8Array.from(atob(mask.data), (letter) => letter.charCodeAt(0))], { type: "image/png" }), "mask");
   }

@@ -136,7 +136,9 @@ def test_a_result_of_a_retired_version_shows_what_it_holds(opened: Opener, kept:
     identity = kept.send(FILM, "chest/0.9.0")
     kept.backend.retired.add("0.9.0")
     page = opened_result(opened, kept, identity)
-    expect(page.get_by_text("Version 0.9.0 of chest is retired: its model card and figures are not served any more.")).to_be_visible()
+    expect(
+        page.get_by_text("Version 0.9.0 of chest is retired: its model card and figures are not served any more.")
+    ).to_be_visible()
     card = page.locator("#opened .result")
     expect(card.locator(".verdict")).to_contain_text("No pneumonia found: below the cut-off")
     expect(card).to_contain_text("41.0%")
@@ -164,6 +166,19 @@ def test_results_of_older_releases_show_what_the_list_shows(opened: Opener, tmp_
         page.get_by_role("link", name=re.compile("Compare with the result of")).click()
         expect(page.get_by_text("A cut-off was not kept")).to_be_visible()
         expect(page.locator(".difference")).to_contain_text("cannot be subtracted")
+
+
+def test_an_image_that_is_not_kept_is_joined_to_both_results_of_a_comparison(opened: Opener, unkept: Stored) -> None:
+    page = opened_result(opened, unkept, unkept.send(FILM, "chest/1.0.0"), unkept.send(FILM, "chest/2.0.0"))
+    expect(page.get_by_text(NOT_KEPT)).to_be_visible()
+    expect(page.locator(".no-image")).to_have_count(2)
+    page.set_input_files("#join-file", [payload("film copy.png", FILM)])
+    expect(page.locator(".pictured img.picture")).to_have_count(2)
+    expect(page.locator(".no-image")).to_have_count(0)
+    expect(page.get_by_text(NOT_KEPT)).to_have_count(0)
+    page.get_by_role("link", name="Analyse").click()
+    page.set_input_files("#pick", [payload("film copy.png", FILM)])  # is not joined to a result that is closed
+    expect(page.locator("#result-list .result")).to_contain_text("film copy.png")
 
 
 def test_two_versions_are_compared_on_the_same_image(opened: Opener, kept: Stored) -> None:
