@@ -3,6 +3,8 @@
 import { Problem, get, post } from "./api.js";
 import { findVersion, knownModel } from "./catalog.js";
 import { imageName } from "./history_row.js";
+import { toPng } from "./pictures.js";
+import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { connect } from "./service.js";
 
@@ -72,11 +74,15 @@ export class StoredResult extends Result {
 
   /** Show the image of a file with the checksum of the result. */
   async join(file) {
-    this.file = new File([file], this.file.name);
-    const { overlay } = this.viewer;
+    const { file: none, viewer: { overlay } } = this;
+    this.file = new File([file], none.name);
+    const image = await this.loadImage().catch((error) => {
+      this.file = none;
+      throw error;
+    });
     this.updateHeatButton();
     this.viewer.element.classList.remove("no-image");
-    this.viewer.show(await this.loadImage(), this.options.repair ? null : this.file);
+    this.viewer.show(image, this.options.repair ? null : this.file);
     if (overlay) this.viewer.setOverlay(overlay, "mask" in this.prediction ? "mask" : "heat map");
     this.pictureButton.disabled = false;
     this.onImage();
@@ -91,7 +97,7 @@ export class StoredResult extends Result {
   async fillWithoutImage() {
     this.viewer.element.classList.add("no-image");
     const { mask } = this.prediction;
-    if (mask) await this.addOverlay(new Blob([Uint8Array.from(atob(mask.data), (letter) => letter.charCodeAt(0))], { type: "image/png" }), "mask");
+    if (mask) await this.addOverlay(toPng(mask.data), "mask").catch((error) => show(`${this.name}, mask`, error));
   }
 
   /** The version that answered may not be served any more; any other one of the model can show the image. */
@@ -117,7 +123,7 @@ export class StoredResult extends Result {
   }
 
   async loadHeatMap() {
-    if (this.storedHeatMap) await this.addOverlay(this.storedHeatMap, "heat");
+    if (this.storedHeatMap) await this.addOverlay(this.storedHeatMap, "heat").catch((error) => show(`${this.name}, heat map`, error));
     else await super.loadHeatMap();
   }
 }
