@@ -2,13 +2,13 @@
 
 import { get, post } from "./api.js";
 import { knownModel, knownVersion } from "./catalog.js";
+import { expectNone } from "./claims.js";
 import { displayName } from "./display.js";
 import { announce, button, byId, make, terms } from "./dom.js";
 import { localTime, percent } from "./format.js";
 import { listAddress, resultAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
-import { expectNone } from "./joined_file.js";
 import { missingImage } from "./missing_image.js";
 import { checkCatalog, parsePrediction } from "./prediction.js";
 import { show, toProblem } from "./rejections.js";

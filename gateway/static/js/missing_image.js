@@ -1,8 +1,8 @@
 // Note on stored results whose image is not kept: the file can be added again, and is recognised by its checksum.
 
 import { analyse } from "./analyse.js";
+import { expectImage, expectNone } from "./claims.js";
 import { announce, button, make } from "./dom.js";
-import { expectImage, expectNone } from "./joined_file.js";
 import { toProblem } from "./rejections.js";
 
 /** Offer to join the image with a checksum to the cards that lack it. */

@@ -74,7 +74,7 @@ export class StoredResult extends Result {
 
   /** Show the image of a file with the checksum of the result. */
   async join(file) {
-    const { file: none, viewer: { overlay } } = this;
+    const { file: none } = this;
     this.file = new File([file], none.name);
     const image = await this.loadImage().catch((error) => {
       this.file = none;
@@ -83,7 +83,6 @@ export class StoredResult extends Result {
     this.updateHeatButton();
     this.viewer.element.classList.remove("no-image");
     this.viewer.show(image, this.options.repair ? null : this.file);
-    if (overlay) this.viewer.setOverlay(overlay, "mask" in this.prediction ? "mask" : "heat map");
     this.pictureButton.disabled = false;
     this.onImage();
   }
