@@ -1,5 +1,6 @@
 """Interprets responses of the model server: errors become problems, predictions get an id, a time and a file name."""
 
+import base64
 import json
 import logging
 from collections import defaultdict, deque
@@ -21,7 +22,7 @@ from gateway.errors import (
     UnavailableError,
     UpstreamProblemError,
 )
-from gateway.history import Result, format_time, new_id
+from gateway.history import Details, Result, format_time, new_id
 from gateway.metrics import DISCARDED
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
@@ -43,6 +44,11 @@ _MAX_PROBLEM: Final = 65536
 _MAX_ERRORS: Final = 5
 _MAX_REASON: Final = 1000
 """Errors of an invalid prediction in the log, and their characters."""
+_PICTURES: Final = ("mask", "explanation")
+_NOT_STORED: Final = ("name", "filename", "id", "time", "history")
+"""Stored in the history entry, if at all."""
+_MAX_OVERLAY: Final = 1024 * 1024
+"""Bytes of a mask or heat map that is stored; those of a radiograph of 3000 x 3000 pixels have about half of it."""
 _WORKER_DIED: Final = b"Worker died"
 """In responses of TorchServe with status 500 or 507, depending on which of its threads notices first."""
 
@@ -166,6 +172,28 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
         extra: Document = {"id": new_id(), "time": format_time(time)} if is_prediction(item) else {}
         annotated.append(extra | ({"filename": name} if name else {}) | item)
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
+
+
+def rename(document: Document, ids: Mapping[str, str]) -> Document:
+    """Return the document with other ids of the predictions."""
+    renamed = [item | {"id": ids[item["id"]]} if item.get("id") in ids else item for item in predictions(document)]
+    return document | {"predictions": renamed} if "predictions" in document else renamed[0]
+
+
+def history_details(document: Document, *, with_overlays: bool) -> dict[str, Details]:
+    """Return what opens the results of an annotated document again, by id; without names of files."""
+    return {item["id"]: _details(item, with_overlays) for item in predictions(document) if is_prediction(item)}
+
+
+def _details(item: Document, with_overlays: bool) -> Details:  # noqa: FBT001 - private
+    stored = {key: value for key, value in item.items() if key not in _NOT_STORED}
+    overlay = None
+    for key in _PICTURES:
+        if key in item:
+            picture = item[key]
+            stored[key] = {name: value for name, value in picture.items() if name != "data"}
+            overlay = base64.b64decode(picture["data"])
+    return Details(stored, overlay if with_overlays and overlay and len(overlay) <= _MAX_OVERLAY else None)
 
 
 def _domain_status(item: Document) -> str | None:

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     retention: Annotated[float, Field(gt=0, le=36_500)] = 90.0  # days
     keep_names: bool = False
     images: Path | None = None
+    overlays: bool = True  # whether masks and heat maps are stored
     uploads: str = ""
     max_upload: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024  # bytes
     url_hosts: Names = ()

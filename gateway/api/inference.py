@@ -62,8 +62,13 @@ async def run(
     entries = model_response.history_entries(
         document, target.verb, caller.name, request.state.request_id, keep_names=parts.settings.keep_names
     )
-    outcome = await parts.recorder.record(entries, body) if entries else "off"
-    return document | {"history": outcome}
+    if not entries or parts.recorder.history is None:
+        return document | {"history": "off"}
+    details = model_response.history_details(document, with_overlays=parts.settings.overlays)
+    if target.verb == "predictions":
+        return document | {"history": await parts.recorder.record(entries, body, details)}
+    outcome, joined = await parts.recorder.record_explanations(entries, body, details)
+    return model_response.rename(document, joined) | {"history": outcome}
 
 
 def _model_request(request: Request, target: Target, body: RequestBody, accept: str) -> ModelRequest:

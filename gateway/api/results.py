@@ -12,10 +12,12 @@ from gateway import history, problems, services
 from gateway.access import Caller
 from gateway.access.permissions import require_deletable, visible_client
 from gateway.errors import NotFoundError
-from gateway.history import Filter, History, PageRequest, Result
+from gateway.history import Details, Filter, History, PageRequest, Result
 from gateway.history.images import MEDIA_TYPES, media_type
+from gateway.model_response import PNG
 from gateway.services import AuthenticatedCaller
 from radserve import spreadsheet
+from radserve.schema.history import StoredResult
 
 router = APIRouter(tags=["results"])
 
@@ -58,9 +60,28 @@ async def results_csv(
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
+class WholeResult(StoredResult, Result):
+    """Stored result, and what opens it again."""
+
+
 @router.get("/api/results/{result_id}", operation_id="get_result", summary="Get a stored result", responses=_PROBLEMS)
-async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Result:
-    """Return a result that you may view, without its image."""
+async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> WholeResult:
+    """Return a result that you may view, with its prediction document, but without its pictures."""
+    stored = await _visible_result(request, caller, result_id)
+    details = await _history(request, caller).details(result_id)
+    images = services.of(request).recorder.images
+    has_image = images is not None and await images.has(result_id)
+    return WholeResult.model_validate(stored.model_dump() | _opened(details) | {"has_image": has_image})
+
+
+def _opened(details: Details | None) -> dict[str, object]:
+    if details is None:
+        return {}
+    kind = "mask" if "mask" in details.prediction else "heat_map"
+    return {"prediction": details.prediction, "overlay": None if details.overlay is None else kind}
+
+
+async def _visible_result(request: Request, caller: Caller, result_id: str) -> Result:
     stored = await _history(request, caller).get(result_id)
     if stored is None or visible_client(caller) not in (None, stored.client):  # does not reveal whether it exists
         raise NotFoundError(f"Unknown result {result_id}. It may be deleted, or belong to another client.")
@@ -76,13 +97,29 @@ async def result(request: Request, caller: AuthenticatedCaller, result_id: Resul
 )
 async def image(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
     """Return the image of a result as it was sent, if images are stored."""
-    await result(request, caller, result_id)
+    await _visible_result(request, caller, result_id)
     images = services.of(request).recorder.images
     content = await images.read(result_id) if images is not None else None
     if content is None:
         raise NotFoundError("The image of this result is not stored.")
     headers = {"Content-Disposition": f'attachment; filename="{result_id}"'}
     return Response(content, headers=headers, media_type=media_type(content))
+
+
+@router.get(
+    "/api/results/{result_id}/overlay",
+    operation_id="get_result_overlay",
+    summary="Get the mask or heat map of a stored result",
+    response_class=Response,
+    responses=_PROBLEMS | {200: {"content": {PNG: {}}}},
+)
+async def overlay(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
+    """Return the mask of a segmentation, or the heat map of a classification, as a gray PNG of the image's size."""
+    await _visible_result(request, caller, result_id)
+    details = await _history(request, caller).details(result_id)
+    if details is None or details.overlay is None:
+        raise NotFoundError("No mask or heat map of this result is stored.")
+    return Response(details.overlay, media_type=PNG)
 
 
 @router.delete(
@@ -93,8 +130,8 @@ async def image(request: Request, caller: AuthenticatedCaller, result_id: Result
     responses=_PROBLEMS,
 )
 async def delete(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> Response:
-    """Delete a result and its image; those of other clients require the role `manage`."""
-    require_deletable(caller, (await result(request, caller, result_id)).client)
+    """Delete a result with its image, mask and heat map; those of other clients require the role `manage`."""
+    require_deletable(caller, (await _visible_result(request, caller, result_id)).client)
     await services.of(request).recorder.delete(result_id)
     return Response(status_code=204)
 

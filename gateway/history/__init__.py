@@ -4,14 +4,16 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, Protocol
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Protocol
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, field_serializer, field_validator
 
 from radserve.schema.history import HistoryEntry, HistoryPage
-from radserve.schema.types import Sha256
+from radserve.schema.types import ROUNDING, Sha256
 
 MAX_LIMIT: Final = 200
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
@@ -30,6 +32,33 @@ class Result(HistoryEntry):
     @field_serializer("time", when_used="json")
     def _format_time(self, time: datetime) -> str:
         return format_time(time)
+
+
+@dataclass(frozen=True)
+class Details:
+    """What opens a result again: its prediction document without pictures, and its mask or heat map as PNG."""
+
+    prediction: Mapping[str, Any]
+    overlay: bytes | None = None
+
+
+NO_DETAILS: Final[Mapping[str, Details]] = MappingProxyType({})
+_SAME: Final = (
+    *("client", "model", "version", "sha256", "image_sha256", "label"),
+    *("positive", "domain", "repair", "certainty", "prevalence", "profile"),
+)
+
+
+def is_explanation_of(explanation: Result, prediction: Result) -> bool:
+    """Return whether an explanation is certainly that of an earlier prediction: everything but its heat map is equal.
+
+    The probability may differ by rounding.
+    """
+    if prediction.time > explanation.time or any(
+        getattr(explanation, name) != getattr(prediction, name) for name in _SAME
+    ):
+        return False
+    return abs((explanation.probability or 0) - (prediction.probability or 0)) <= ROUNDING
 
 
 def new_id() -> str:
@@ -76,10 +105,15 @@ class Filter(BaseModel):
     label: Annotated[str | None, Field(min_length=1, max_length=128, description="Reported label.")] = None
     positive: Annotated[Boolean | None, Field(description="Whether the result is above the cut-off.")] = None
     explain: Annotated[
-        Boolean | None, Field(description="`true` for explanations only, `false` for predictions only.")
+        Boolean | None, Field(description="`true` for results with a heat map, `false` for those without.")
     ] = None
     since: Annotated[Time | None, Field(description="Start, inclusive; RFC 3339 with an offset.")] = None
     until: Annotated[Time | None, Field(description="End, exclusive; RFC 3339 with an offset.")] = None
+    image: Annotated[
+        str | None,
+        Field(pattern="^(|[0-9a-f]{64})$", description="SHA-256 of the image as sent, in lower case."),
+        Empty,
+    ] = None
     text: Annotated[
         str | None,
         Field(min_length=1, max_length=128, description="Part of file name, id or image checksum, ignoring case."),
@@ -104,10 +138,9 @@ class Query(PageRequest):
     @property
     def values(self) -> dict[str, str | bool]:
         """Fields of a result, and the values that the filters demand; times and text are compared in other ways."""
-        verb = None if self.explain is None else "explanations" if self.explain else "predictions"
-        demanded = {"client": self.client, "label": self.label, "model": self.model, "version": self.version}
-        fields: dict[str, str | bool | None] = {**demanded, "verb": verb, "positive": self.positive}
-        return {name: value for name, value in fields.items() if value is not None}
+        names = {"image": "image_sha256", "explain": "explained"}
+        fields = self.model_dump(include={"client", "label", "model", "version", "positive", *names})
+        return {names.get(name, name): value for name, value in fields.items() if value is not None}
 
 
 class Page(HistoryPage):
@@ -122,8 +155,8 @@ class Page(HistoryPage):
 class History(Protocol):
     """Store of results. Every method raises HistoryError if the store is unavailable."""
 
-    async def add(self, results: Sequence[Result]) -> None:
-        """Add results, all or none."""
+    async def add(self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS) -> None:
+        """Add results, all or none, with the details that exist, by id."""
 
     async def find(self, query: Query) -> Page:
         """Return a page; raises BadRequestError for an invalid cursor."""
@@ -131,11 +164,17 @@ class History(Protocol):
     async def get(self, result_id: str) -> Result | None:
         """Return a result."""
 
+    async def details(self, result_id: str) -> Details | None:
+        """Return the details of a result; None without any."""
+
+    async def explain(self, result_id: str, details: Details | None) -> bool:
+        """Mark a prediction as explained, with new details if there are any; return whether it exists."""
+
     async def delete(self, result_id: str) -> bool:
-        """Delete a result; return whether it existed."""
+        """Delete a result and its details; return whether it existed."""
 
     async def expire(self, before: datetime) -> int:
-        """Delete all results older than a time; return their number."""
+        """Delete all results older than a time, and their details; return their number."""
 
     async def ping(self) -> None:
         """Write to the store, which creates or connects it if necessary."""

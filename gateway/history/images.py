@@ -72,6 +72,11 @@ class ImageStore:
         return self._read(result_id)
 
     @_in_thread
+    def has(self, result_id: str) -> bool:
+        """Return whether the image of a result is stored."""
+        return (self._links / result_id).exists()
+
+    @_in_thread
     def delete(self, result_id: str) -> None:
         """Delete the image of a result."""
         content = self._read(result_id)

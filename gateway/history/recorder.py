@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from gateway.errors import HistoryError, SettingsError
-from gateway.history import History, Result
+from gateway.history import NO_DETAILS, Details, History, Result, explanations
 from gateway.history.images import ImageStore
 from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
@@ -43,20 +43,40 @@ class HistoryRecorder:
         self._available = True
         self._attempts = 0
 
-    async def record(self, results: Sequence[Result], body: RequestBody | None = None) -> HistoryState:
-        """Record results and the images in the request body; "kept" if the results are recorded.
+    async def record(
+        self, results: Sequence[Result], body: RequestBody | None = None, details: Mapping[str, Details] = NO_DETAILS
+    ) -> HistoryState:
+        """Record results, their details, and the images in the request body; "kept" if the results are recorded.
 
         After "unavailable" they may be: a write that timed out may succeed later.
         """
         if self.history is None:
             return "off"
-        if (not self._available and self._attempts) or not await self._add(self.history, results):
+        if (not self._available and self._attempts) or not await self._add(self.history, results, details):
             HISTORY.labels(outcome="lost").inc(len(results))
             return "unavailable"
         HISTORY.labels(outcome="kept").inc(len(results))
         if self.images is not None and body is not None:
             await self._add_images(self.images, results, body)
         return "kept"
+
+    async def record_explanations(
+        self, results: Sequence[Result], body: RequestBody, details: Mapping[str, Details]
+    ) -> tuple[HistoryState, Mapping[str, str]]:
+        """Record explanations with their predictions, those without one as `record` does.
+
+        Returns the ids of the predictions by those of their explanations, which are not used.
+        """
+        joined: dict[str, str] = {}
+        history = self.history
+        if history is not None and (self._available or not self._attempts):
+            attempt = explanations.join(history, results, details, joined)
+            if not await self._attempt(attempt):
+                HISTORY.labels(outcome="lost").inc(len(results) - len(joined))
+                return "unavailable", joined
+            HISTORY.labels(outcome="kept").inc(len(joined))
+        rest = [result for result in results if result.id not in joined]
+        return (await self.record(rest, body, details) if rest else "kept"), joined
 
     async def state(self) -> State:
         """Return whether results can be recorded now."""
@@ -78,6 +98,7 @@ class HistoryRecorder:
         await self._attempt(self.history.ping())
         history = self.history
         self.tasks.start("deletion of old results", lambda: self._expire(history))
+        self.tasks.start("joining of explanations", lambda: self._join_explanations(history))
 
     async def close(self) -> None:
         """Close the history."""
@@ -85,10 +106,10 @@ class HistoryRecorder:
         if self.history is not None:
             await self.history.close()
 
-    async def _add(self, history: History, results: Sequence[Result]) -> bool:
+    async def _add(self, history: History, results: Sequence[Result], details: Mapping[str, Details]) -> bool:
         self._attempts += 1
         try:
-            return await self._attempt(history.add(results))
+            return await self._attempt(history.add(results, details))
         finally:
             self._attempts -= 1
 
@@ -121,6 +142,15 @@ class HistoryRecorder:
             logger.warning("results are recorded again")
         self._available = error is None
         self._gauge.set(self._available)
+
+    async def _join_explanations(self, history: History) -> None:
+        """Join the explanations that older releases stored apart from their predictions; once, as they add no more."""
+        try:
+            async for explanation in explanations.separate(history):
+                if await explanations.join_certain(history, explanation):
+                    await self.delete(explanation.id)
+        except HistoryError as error:
+            logger.warning("explanations not joined with their predictions: %s", error)
 
     async def _expire(self, history: History) -> None:
         while True:

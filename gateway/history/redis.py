@@ -1,9 +1,10 @@
 """Result history in Redis, for several gateways on one or many machines."""
 
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+import zlib
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -15,14 +16,18 @@ from redis.exceptions import ConnectionError as DisconnectedError
 from redis.exceptions import RedisError
 
 from gateway.errors import HistoryError
-from gateway.history import Page, Query, Result
+from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
 from gateway.history.cursor import Position, bounds
 
 _PREFIX: Final = "radserve:history:1:"
 """Includes the version of the schema."""
 _INDEXES: Final = f"{_PREFIX}indexes"
 _ALL: Final = f"{_PREFIX}all"
-_INDEXED: Final = ("client", "label", "model")
+_LISTED: Final = ("client", "label", "model")
+_INDEXED: Final = (*_LISTED, "image_sha256")
+"""Those of images are as many as results: they are not listed, and expire as a whole."""
+_IMAGES_INDEXED: Final = f"{_PREFIX}images-indexed"
+"""Present once the results of older releases, which have no index of images, are in it."""
 
 _CONNECT_TIMEOUT: Final = 0.3
 _COMMAND_TIMEOUT: Final = 0.4
@@ -42,7 +47,7 @@ if old > 0 then
         for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, old - 1)) do
             local id = {}
             for at = 9, 24 do id[#id + 1] = string.format('%02x', member:byte(at)) end
-            redis.call('DEL', ARGV[3] .. table.concat(id))
+            redis.call('DEL', ARGV[3] .. table.concat(id), ARGV[4] .. table.concat(id))
         end
     end
     redis.call('ZREMRANGEBYRANK', KEYS[1], 0, old - 1)
@@ -50,17 +55,17 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], KEYS[1]) end
 return old
 """
-"""Removes the oldest members of an index, their documents if a prefix is given, and the listing of an empty index."""
+"""Removes the oldest members of an index, what prefixes name of them, and the listing of an empty index."""
 
 
 class RedisHistory:
     """Results in one Redis server (not a cluster), each under its own key that expires after `retention`.
 
-    Sorted sets index all results, and those of each client, label and model. Their members are 24-byte positions (time,
-    id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A query with
-    several filters uses the smallest of their sets; the other filters and the text are compared with at most 2000
-    results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by pattern:
-    a set lists all indexes.
+    Sorted sets index all results, and those of each client, label, model and image. Their members are 24-byte
+    positions (time, id) in byte order (ZRANGE BYLEX), so a page starts at its cursor however many results there are. A
+    query with several filters uses the smallest of their sets; the other filters and the text are compared with at most
+    2000 results. The page then holds the matches among these, and a cursor for the rest. Keys are never searched by
+    pattern: a set lists all indexes.
     """
 
     def __init__(self, url: str, retention: timedelta) -> None:
@@ -78,12 +83,14 @@ class RedisHistory:
         )
         self._redis: Any = client.Redis(connection_pool=pool)  # the types of its commands mix sync and async
 
-    async def add(self, results: Sequence[Result]) -> None:
+    async def add(self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS) -> None:
         """Add results in one transaction; results that exist remain unchanged."""
         with self._translate_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 for result in results:
                     self._add(pipe, result)
+                    if result.id in details:
+                        self._put_details(pipe, result, details[result.id])
                 await pipe.execute()
 
     async def find(self, query: Query) -> Page:
@@ -111,6 +118,30 @@ class RedisHistory:
             document = await self._redis.get(_key(result_id))
         return None if document is None else self._parse(document)
 
+    async def details(self, result_id: str) -> Details | None:
+        """Return the details of a result."""
+        with self._translate_errors():
+            document, overlay = await self._redis.hmget(_details_key(result_id), "document", "overlay")
+        try:
+            return None if document is None else Details(compression.unpack(document), overlay)
+        except (ValueError, zlib.error) as error:
+            raise HistoryError(f"{self._name} holds invalid details under {_PREFIX}.") from error
+
+    async def explain(self, result_id: str, details: Details | None) -> bool:
+        """Mark a prediction as explained; one that is deleted meanwhile stays deleted."""
+        result = await self.get(result_id)
+        if result is None:
+            return False
+        document = result.model_copy(update={"explained": True}).model_dump_json(exclude_none=True)
+        with self._translate_errors():
+            if not await self._redis.set(_key(result_id), document, xx=True, keepttl=True):
+                return False
+            if details is not None:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    self._put_details(pipe, result, details)
+                    await pipe.execute()
+        return True
+
     async def delete(self, result_id: str) -> bool:
         """Delete a result in one transaction; its indexes never change, so they may be read before."""
         result = await self.get(result_id)
@@ -119,7 +150,8 @@ class RedisHistory:
         with self._translate_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(_key(result_id))
-                for index in _indexes(result):
+                pipe.delete(_details_key(result_id))
+                for index in (*_indexes(result), _image_index(result)):
                     pipe.zrem(index, Position.of(result).pack())
                 deleted, *_ = await pipe.execute()
         return bool(deleted)
@@ -127,7 +159,8 @@ class RedisHistory:
     async def expire(self, before: datetime) -> int:
         """Delete old results in batches: first the results, then their index entries."""
         with self._translate_errors():
-            count = await self._trim(_ALL, before, _key(""))
+            await self._index_images()
+            count = await self._trim(_ALL, before, _key(""), _details_key(""))
             async for index in self._redis.sscan_iter(_INDEXES, count=_BATCH):
                 await self._trim(index, before)
         return count
@@ -145,11 +178,38 @@ class RedisHistory:
     def _add(self, pipe: Any, result: Result) -> None:
         indexes = _indexes(result)
         pipe.set(_key(result.id), result.model_dump_json(exclude_none=True), pxat=result.time + self._retention)
+        self._index(pipe, result, *indexes, _image_index(result))
+        pipe.sadd(_INDEXES, *indexes)
+        pipe.pexpire(_INDEXES, self._retention + _MARGIN)
+
+    def _index(self, pipe: Any, result: Result, *indexes: str) -> None:
         for index in indexes:
             pipe.zadd(index, {Position.of(result).pack(): 0})
             pipe.pexpire(index, self._retention + _MARGIN)
-        pipe.sadd(_INDEXES, *indexes)
-        pipe.pexpire(_INDEXES, self._retention + _MARGIN)
+
+    def _put_details(self, pipe: Any, result: Result, details: Details) -> None:
+        key = _details_key(result.id)
+        pipe.delete(key)
+        pipe.hset(key, "document", compression.pack(details.prediction))
+        if details.overlay is not None:
+            pipe.hset(key, "overlay", details.overlay)
+        pipe.pexpireat(key, result.time + self._retention)
+
+    async def _index_images(self) -> None:
+        """Add the results of older releases to the index of their image, once."""
+        if await self._redis.exists(_IMAGES_INDEXED):
+            return
+        low, high = Position.before(datetime.fromtimestamp(0, UTC)), Position.last()
+        members: list[bytes] = [b""]
+        while members:
+            window = (b"(" + high.pack(), b"[" + low.pack())
+            members = await self._redis.zrange(_ALL, *window, desc=True, bylex=True, offset=0, num=_BATCH)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for result in await self._read(members):
+                    self._index(pipe, result, _image_index(result))
+                await pipe.execute()
+            high = Position.unpack(members[-1]) if members else high
+        await self._redis.set(_IMAGES_INDEXED, 1, px=self._retention + _MARGIN)
 
     async def _choose_index(self, query: Query) -> tuple[str, bool]:
         """Return the smallest index of a query, and whether it answers the whole query."""
@@ -173,11 +233,13 @@ class RedisHistory:
         except ValidationError as error:
             raise HistoryError(f"{self._name} holds an invalid result under {_PREFIX}.") from error
 
-    async def _trim(self, index: str, before: datetime, documents: str = "") -> int:
+    async def _trim(self, index: str, before: datetime, *prefixes: str) -> int:
         end = b"(" + Position.before(before).pack()
         total, count = 0, _BATCH
         while count == _BATCH:
-            count = await cast("Awaitable[int]", self._redis.eval(_TRIM, 2, index, _INDEXES, end, _BATCH, documents))
+            count = await cast(
+                "Awaitable[int]", self._redis.eval(_TRIM, 2, index, _INDEXES, end, _BATCH, *(prefixes or ("", "")))
+            )
             total += count
         return total
 
@@ -193,12 +255,20 @@ def _key(result_id: str) -> str:
     return f"{_PREFIX}result:{result_id.replace('-', '')}"
 
 
+def _details_key(result_id: str) -> str:
+    return f"{_PREFIX}details:{result_id.replace('-', '')}"
+
+
 def _index(name: str, value: str) -> str:
     return f"{_PREFIX}{name}:{value}"
 
 
 def _indexes(result: Result) -> list[str]:
-    return [_ALL, *(_index(name, getattr(result, name)) for name in _INDEXED)]
+    return [_ALL, *(_index(name, getattr(result, name)) for name in _LISTED)]
+
+
+def _image_index(result: Result) -> str:
+    return _index("image_sha256", result.image_sha256)
 
 
 def _matches(result: Result, query: Query) -> bool:

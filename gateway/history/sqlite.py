@@ -1,13 +1,13 @@
 """Result history in an SQLite file, for the gateways of one machine."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
-from gateway.history import Page, Query, Result
+from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
 from gateway.history.cursor import Position, bounds, from_microseconds, microseconds
 from gateway.history.sqlite_connection import SCHEMA, Connection, transaction
 
@@ -17,7 +17,7 @@ _BATCH: Final = 1000
 """Rows that one transaction deletes, so that others can write in between."""
 _COLUMNS: Final = tuple(Result.model_fields)
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)}"
-_INDEXED: Final = ("client", "label", "model")
+_INDEXED: Final = ("image_sha256", "client", "label", "model")
 """Filters with an index, the most selective first."""
 
 
@@ -35,9 +35,9 @@ class SqliteHistory:
         self._writer = Connection(path)
         self._reader = Connection(path)
 
-    async def add(self, results: Sequence[Result]) -> None:
+    async def add(self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS) -> None:
         """Add results, all or none; results that exist remain unchanged."""
-        await self._writer.run(_add, results)
+        await self._writer.run(_add, results, details)
 
     async def find(self, query: Query) -> Page:
         """Return a page."""
@@ -46,6 +46,14 @@ class SqliteHistory:
     async def get(self, result_id: str) -> Result | None:
         """Return a result."""
         return await self._reader.run(_get, result_id)
+
+    async def details(self, result_id: str) -> Details | None:
+        """Return the details of a result."""
+        return await self._reader.run(_details, result_id)
+
+    async def explain(self, result_id: str, details: Details | None) -> bool:
+        """Mark a prediction as explained."""
+        return await self._writer.run(_explain, result_id, details)
 
     async def delete(self, result_id: str) -> bool:
         """Delete a result."""
@@ -69,12 +77,37 @@ class SqliteHistory:
         await self._writer.close()
 
 
-def _add(connection: sqlite3.Connection, results: Sequence[Result]) -> None:
+def _add(connection: sqlite3.Connection, results: Sequence[Result], details: Mapping[str, Details]) -> None:
     names = (*_COLUMNS, "folded")
     values = ", ".join(f":{name}" for name in names)
     insert = f"INSERT INTO results ({', '.join(names)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - constant names
     with transaction(connection):
         connection.executemany(insert, map(_to_row, results))
+        for result in results:
+            if result.id in details:
+                _put_details(connection, result.id, details[result.id], "IGNORE")
+
+
+def _put_details(
+    connection: sqlite3.Connection, result_id: str, details: Details, conflict: Literal["IGNORE", "REPLACE"]
+) -> None:
+    insert = f"INSERT OR {conflict} INTO details (row, document, overlay) SELECT row, ?, ? FROM results WHERE id = ?"  # noqa: S608 - constant
+    connection.execute(insert, (compression.pack(details.prediction), details.overlay, result_id))
+
+
+def _details(connection: sqlite3.Connection, result_id: str) -> Details | None:
+    select = "SELECT document, overlay FROM details WHERE row = (SELECT row FROM results WHERE id = ?)"
+    row = connection.execute(select, (result_id,)).fetchone()
+    return Details(compression.unpack(row[0]), row[1]) if row else None
+
+
+def _explain(connection: sqlite3.Connection, result_id: str, details: Details | None) -> bool:
+    with transaction(connection):
+        update = "UPDATE results SET explained = 1 WHERE id = ?"
+        exists = connection.execute(update, (result_id,)).rowcount == 1
+        if exists and details is not None:
+            _put_details(connection, result_id, details, "REPLACE")
+    return exists
 
 
 def _find(connection: sqlite3.Connection, query: Query, low: Position, high: Position) -> Page:
@@ -136,4 +169,5 @@ def _to_row(result: Result) -> dict[str, Any]:
 def _from_row(row: tuple[Any, ...]) -> Result:
     values = dict(zip(_COLUMNS, row, strict=True))
     positive = None if values["positive"] is None else bool(values["positive"])
-    return Result(**values | {"time": from_microseconds(values["time"]), "positive": positive})
+    booleans = {"positive": positive, "explained": bool(values["explained"])}
+    return Result(**values | booleans | {"time": from_microseconds(values["time"])})

@@ -16,8 +16,8 @@ from gateway.errors import HistoryError
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-SCHEMA: Final = 2
-"""`user_version` of the files that this release writes; it converts those of schema 1."""
+SCHEMA: Final = 3
+"""`user_version` of the files that this release writes; it converts those of older schemas."""
 _BUSY_TIMEOUT: Final = 0.6
 """Seconds to wait for another process' transaction; less than a prediction waits for the history."""
 _TABLE: Final = """
@@ -41,16 +41,37 @@ CREATE TABLE results (
     client TEXT NOT NULL,
     filename TEXT,
     folded TEXT,
-    request_id TEXT NOT NULL
+    request_id TEXT NOT NULL,
+    explained INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
-_ADDED: Final = {"domain": "TEXT", "repair": "TEXT", "certainty": "TEXT", "prevalence": "REAL", "profile": "TEXT"}
-"""Columns that schema 1 lacks, and their types."""
+_ADDED: Final = {
+    "domain": "TEXT",
+    "repair": "TEXT",
+    "certainty": "TEXT",
+    "prevalence": "REAL",
+    "profile": "TEXT",
+    "explained": "INTEGER NOT NULL DEFAULT 0",
+}
+"""Columns that older schemas lack, and their types."""
+_DETAILS: Final = """
+CREATE TABLE IF NOT EXISTS details (
+    row INTEGER PRIMARY KEY,
+    document BLOB NOT NULL,
+    overlay BLOB
+) STRICT
+"""
+"""Apart from the results, so that lists do not read it."""
+_DELETION: Final = """
+CREATE TRIGGER IF NOT EXISTS results_delete AFTER DELETE ON results
+BEGIN DELETE FROM details WHERE row = old.row; END
+"""
 _INDEXES: Final = {
     "results_time": "time, id",
     "results_model": "model, time, id",
     "results_label": "label, time, id",
     "results_client": "client, time, id",
+    "results_image_sha256": "image_sha256, time, id",
 }
 
 
@@ -115,20 +136,23 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     with transaction(connection):
         if version == 0:
             connection.execute(_TABLE)
-            for name, columns in _INDEXES.items():
-                connection.execute(f"CREATE INDEX {name} ON results ({columns})")
         else:
             # A gateway of the previous release may have reset the version of a file that is converted already.
             present = {row[1] for row in connection.execute("PRAGMA table_info(results)")}
             for name in (name for name in _ADDED if name not in present):
                 connection.execute(f"ALTER TABLE results ADD COLUMN {name} {_ADDED[name]}")
+            connection.execute("UPDATE results SET explained = 1 WHERE verb = 'explanations'")
+        for statement in (_DETAILS, _DELETION):
+            connection.execute(statement)
+        for name, columns in _INDEXES.items():
+            connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON results ({columns})")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the schema of a file, 0 if it is empty; raises HistoryError if this release cannot read it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version in (1, SCHEMA):
+    if 1 <= version <= SCHEMA:
         return int(version)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version or tables:

@@ -23,7 +23,7 @@ from radserve.client.uploads import SentImage, Upload
 from radserve.errors import RejectedRequestError
 from radserve.schema.catalog import CatalogModel
 from radserve.schema.explanation import Explanation
-from radserve.schema.history import HistoryEntry
+from radserve.schema.history import HistoryEntry, StoredResult
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
@@ -178,7 +178,7 @@ class AsyncClient:
                 yield entry
             cursor = page.next
 
-    async def result(self, identifier: str) -> HistoryEntry:
+    async def result(self, identifier: str) -> StoredResult:
         """Return one result from the history of a gateway; see `Client.result`."""
         return await self._connection.send(history.entry(identifier))
 

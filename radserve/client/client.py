@@ -21,7 +21,7 @@ from radserve.client.uploads import SentImage, Upload
 from radserve.errors import RejectedRequestError
 from radserve.schema.catalog import CatalogModel
 from radserve.schema.explanation import Explanation
-from radserve.schema.history import HistoryEntry
+from radserve.schema.history import HistoryEntry, StoredResult
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
@@ -245,7 +245,7 @@ class Client:
             yield from page.results
             cursor = page.next
 
-    def result(self, identifier: str) -> HistoryEntry:
+    def result(self, identifier: str) -> StoredResult:
         """Return one result from the history of a gateway; raises as `history` does."""
         return self._connection.send(history.entry(identifier))
 

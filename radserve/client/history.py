@@ -10,7 +10,7 @@ from radserve.client import response, validation
 from radserve.client.call import Call
 from radserve.client.uploads import require_no_content
 from radserve.errors import InvalidCallError
-from radserve.schema.history import HistoryEntry, HistoryPage
+from radserve.schema.history import HistoryPage, StoredResult
 
 _ID_CHARACTERS: Final = frozenset("0123456789abcdef-")
 _PAGE_SIZE: Final = "200"
@@ -24,9 +24,11 @@ class Filters(TypedDict, total=False):
     positive
         Whether the result is above the cut-off.
     explain
-        Whether the result is that of a heat map.
+        Whether the result has a heat map.
     since, until
         Start (inclusive) and end (exclusive), with time zones.
+    image
+        SHA-256 of the image as sent, such as `result.image.sha256`.
     text
         Part of the file name, of the id or of the image's checksum.
     """
@@ -38,6 +40,7 @@ class Filters(TypedDict, total=False):
     explain: bool | None
     since: datetime | None
     until: datetime | None
+    image: str | None
     text: str | None
 
 
@@ -56,10 +59,10 @@ def page(filters: Mapping[str, str], cursor: str) -> Call[HistoryPage]:
     return Call("GET", "api/results", None, _page, {"params": params})
 
 
-def entry(identifier: str) -> Call[HistoryEntry]:
+def entry(identifier: str) -> Call[StoredResult]:
     """Return the call for one stored result."""
     return Call(
-        "GET", _path(identifier), None, lambda reply: validation.validate(HistoryEntry, response.document(reply))
+        "GET", _path(identifier), None, lambda reply: validation.validate(StoredResult, response.document(reply))
     )
 
 

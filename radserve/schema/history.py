@@ -1,8 +1,9 @@
 """History documents of a gateway: stored results, and whether a result was stored."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StrictBool
+from pydantic import AwareDatetime, Field, StrictBool, model_validator
 
 from radserve.schema.domain import Repair
 from radserve.schema.types import Document, Fraction, Sha256, Text
@@ -19,7 +20,8 @@ class HistoryEntry(Document):
     has no prediction sets; do not rely on the label of an uncertain result. The probability assumes that the share
     `prevalence` of the images is positive; `profile` is the name of the site profile that was applied. `client` is the
     name of the API key, or the subject of the token. `domain` is the status of the comparison with the training
-    images, `off` if the operator disabled it; None without a detector.
+    images, `off` if the operator disabled it; None without a detector. For `explained` results a heat map was computed;
+    it belongs to its prediction, and `verb` is `explanations` only if there was no prediction before.
     """
 
     id: Text
@@ -40,6 +42,26 @@ class HistoryEntry(Document):
     client: Text
     filename: str | None = None
     request_id: str = ""
+    explained: StrictBool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explain(cls, data: Any) -> Any:
+        """Complete explanations of older releases."""
+        is_explanation = isinstance(data, dict) and data.get("verb") == "explanations"
+        return {"explained": True} | data if is_explanation else data
+
+
+class StoredResult(HistoryEntry):
+    """Stored result with everything that opens it again.
+
+    `prediction` is the prediction document without its mask or heat map, None for results of older releases. `overlay`
+    is what `/overlay` of the result returns, None if it is not stored. `has_image` says whether `/image` has the image.
+    """
+
+    prediction: Mapping[str, Any] | None = None
+    overlay: Literal["mask", "heat_map"] | None = None
+    has_image: StrictBool = False
 
 
 class HistoryPage(Document):

@@ -11,7 +11,7 @@ from radserve.schema.catalog import Catalog
 from radserve.schema.control import AuditLog, AuditVerification, ModelStatus, Registration, ServerStatus
 from radserve.schema.deployment import Deployment, DeploymentDiff
 from radserve.schema.explanation import Explanation
-from radserve.schema.history import HistoryEntry, HistoryPage
+from radserve.schema.history import HistoryEntry, HistoryPage, StoredResult
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import ProblemDetails
 from radserve.schema.response import ResultList
@@ -37,6 +37,7 @@ ROOTS: Final[tuple[type[BaseModel], ...]] = (
     Segmentation,
     Series,
     ServerStatus,
+    StoredResult,
 )
 """Documents that are a whole request or response body."""
 

@@ -42,6 +42,29 @@ def test_file_in_zip_keeps_name_from_server() -> None:
     assert document["predictions"][0]["filename"] == "slice_2.png"
 
 
+def test_details_hold_no_names_and_no_pictures() -> None:
+    picture = {"encoding": "png", "width": 20, "height": 10, "data": "iVBORw=="}
+    explained = prediction(b"y", name="Doe.png", explanation=picture | {"method": "cam"})
+    document = model_response.annotate({"predictions": [explained, REFUSED]}, ["Doe.png", "b"], NOW)
+    identity = document["predictions"][0]["id"]
+    ((key, details),) = model_response.history_details(document, with_overlays=True).items()
+    assert (key, details.overlay) == (identity, b"\x89PNG")
+    heat_map = {"encoding": "png", "width": 20, "height": 10, "method": "cam"}
+    assert details.prediction == prediction(b"y", explanation=heat_map)
+    (without,) = model_response.history_details(document, with_overlays=False).values()
+    assert without.overlay is None
+
+
+def test_joined_explanations_get_the_ids_of_their_predictions() -> None:
+    one, two = prediction(b"x", id="1"), prediction(b"y", id="2")
+    assert model_response.rename(one, {"1": "9"}) == one | {"id": "9"}
+    several = {"predictions": [one, REFUSED, two], "volume": {}}
+    assert model_response.rename(several, {"2": "9"}) == {
+        "predictions": [one, REFUSED, two | {"id": "9"}],
+        "volume": {},
+    }
+
+
 def test_history_entries_hold_predictions_only() -> None:
     document = model_response.annotate({"predictions": [prediction(b"x"), REFUSED]}, ["a", "b"], NOW)
     (result,) = model_response.history_entries(document, "predictions", "ward-7", "r1", keep_names=False)

@@ -5,6 +5,7 @@ import { takeAssurances } from "./assurances.js";
 import { allModels, findVersion } from "./catalog.js";
 import { chosenModel, expectedModel, isServed, titleOf } from "./choice.js";
 import { isChoosing } from "./chooser.js";
+import { offer } from "./claims.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
 import { START, unusableText } from "./file_type.js";
@@ -25,7 +26,8 @@ let changeChoice = () => {};
 /** Analyse files with the chosen model; without a choice, or while the service is not ready, they wait. */
 export function analyse(files) {
   if (files.length === 0) return;
-  if (location.hash === "#history") location.hash = "#analyse";
+  if (offer(files, () => analyse(files))) return;
+  if (location.hash.startsWith("#history")) location.hash = "#analyse";
   if (expectedModel() === null || isChoosing()) {
     keep(files, null);
     if (isChoosing()) byId("chooser-heading").focus();

@@ -15,7 +15,8 @@ export const acceptsPhotographs = (version) => version?.display?.photographs ?? 
 
 /** Return what the model is for and what not, as pairs of a term and a text. */
 export function intendedUse(version) {
-  const { display } = version ?? {};
+  if (!version) return [["For", "Not known: this version is retired."]];
+  const { display } = version;
   if (!display) return [["For", "Not stated. See the model card."]];
   return [["For", display.scope], ["Not for", display.not_for]];
 }

@@ -1,74 +1,113 @@
-// History of results: filter, pages, deletion, CSV.
+// History of results: filter, pages, deletion, CSV. The address has the filters and the page.
 
 import { get } from "./api.js";
-import { isDoubtful, repairText } from "./domain.js";
-import { alertReader, announce, button, byId, make, save } from "./dom.js";
-import { allModels, knownVersion } from "./catalog.js";
+import { allModels } from "./catalog.js";
 import { displayName } from "./display.js";
-import { capitalize, isUncertain, labelText, localTime, percent } from "./format.js";
-import { atPrevalence } from "./probabilities.js";
+import { alertReader, announce, button, byId, make, save } from "./dom.js";
+import { capitalize } from "./format.js";
+import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.js";
+import { closeOpened, showOpened } from "./history_result.js";
+import { row } from "./history_row.js";
 import { toProblem } from "./rejections.js";
 
-const DOUBTS = { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it" };
-const cursors = [null]; // of the pages up to the current one
+let address = parseAddress(""); // of the page that is shown
+let left = null; // the row that was opened, and where the list was scrolled
+let pageNumber = 0; // counts requests, so that only the latest one is shown
 
-/** Return the query parameters of the filter. */
-function query() {
-  const parameters = new URLSearchParams();
-  const set = (name, value) => value && parameters.set(name, value);
-  set("model", byId("filter-model").value);
-  set("label", byId("filter-label").value);
-  set("text", byId("filter-text").value.trim());
-  set("since", midnight("filter-since", 0));
-  set("until", midnight("filter-until", 1)); // the last day counts to its end
-  return parameters;
+/** Show what the address names; `isNew` moves the focus. */
+export async function open({ isNew = false } = {}) {
+  const asked = parseAddress(location.hash);
+  const { hash } = location;
+  const { state } = window.history;
+  closeOpened();
+  byId("view-history").classList.toggle("one", asked.ids.length > 0);
+  if (asked.ids.length > 0) {
+    await showOpened(asked.ids, { isNew, back });
+    return;
+  }
+  address = asked;
+  showFilters(address.filters);
+  if (isNew && !state?.id) byId("history-heading").focus();
+  await showPage();
+  if (state?.id && location.hash === hash) restore(state);
 }
 
-/** Return local midnight of a date input, plus a number of days. */
-function midnight(id, days) {
-  const { value } = byId(id);
-  if (!value) return "";
-  const start = new Date(`${value}T00:00`);
-  start.setDate(start.getDate() + days);
-  return start.toISOString();
+/** Release what is open: another view is shown. */
+export const leave = closeOpened;
+
+/** Show the list as it was left. */
+function back() {
+  window.history.pushState(left, "", listAddress(address.filters, address.cursors));
+  open({ isNew: true });
 }
 
-/** Show the newest results. */
-export async function open() {
+/** Return to the row that was opened. */
+function restore({ id, scroll }) {
+  byId("history-rows").querySelector(`[data-id="${CSS.escape(id)}"] a`)?.focus({ preventScroll: true });
+  scrollTo(0, scroll);
+}
+
+function showFilters({ model = "", label = "", ...others }) {
   const models = allModels();
-  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]));
+  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
   const labels = [...new Set(models.flatMap(({ versions }) => versions.flatMap((version) => version.labels)))].sort();
-  setOptions("filter-label", labels.map((label) => [label, capitalize(label)]));
-  cursors.splice(0, cursors.length, null);
+  setOptions("filter-label", labels.map((text) => [text, capitalize(text)]), label);
+  const versions = models.filter(({ name }) => !model || name === model).flatMap((item) => item.versions.map(({ version }) => version));
+  byId("filter-versions").replaceChildren(...[...new Set(versions)].map((value) => make("option", { value })));
+  for (const name of FILTERS.filter((item) => byId(`filter-${item}`) && item !== "model" && item !== "label")) byId(`filter-${name}`).value = others[name] ?? "";
+  byId("image-filter").hidden = !others.image;
+  byId("image-filter-text").textContent = others.image ? `Only results of the image ${others.image.slice(0, 12)}.` : "";
+}
+
+/** Models and labels of the history may not be served any more, but an address can name them. */
+function setOptions(id, options, selected) {
+  const all = !selected || options.some(([value]) => value === selected) ? options : [...options, [selected, selected]];
+  byId(id).replaceChildren(make("option", { value: "" }, "All"), ...all.map(([value, text]) => make("option", { value }, text)));
+  byId(id).value = selected;
+}
+
+/** Return the filters of the form; the image is set by a link only. */
+function formFilters() {
+  const values = FILTERS.filter((name) => byId(`filter-${name}`)).map((name) => [name, byId(`filter-${name}`).value.trim()]);
+  return { ...Object.fromEntries(values), image: address.filters.image ?? "" };
+}
+
+/** Show a page, with its own entry in the history of the browser. */
+async function visit(filters, cursors = []) {
+  const target = listAddress(filters, cursors);
+  if (target !== location.hash) window.history.pushState(null, "", target);
+  address = parseAddress(target);
+  showFilters(address.filters);
   await showPage();
 }
 
-function setOptions(id, options) {
-  const select = byId(id);
-  const { value: selected } = select;
-  select.replaceChildren(make("option", { value: "" }, "All"), ...options.map(([value, text]) => make("option", { value }, text)));
-  select.value = options.some(([value]) => value === selected) ? selected : "";
-}
-
 async function showPage() {
-  const parameters = query();
+  const { filters, cursors } = address;
+  const number = (pageNumber += 1);
+  const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;
-  const cursor = cursors.at(-1);
-  if (cursor !== null) parameters.set("cursor", cursor);
+  if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
   await attempt(async () => {
     const { results, next } = await (await get(`api/results?${parameters}`)).json();
-    byId("history-rows").replaceChildren(...results.map(row));
+    if (number !== pageNumber) return;
+    byId("history-rows").replaceChildren(...results.map((entry) => row(entry, { open: () => remember(entry), remove })));
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
       byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, text)));
     }
-    byId("newer").disabled = cursors.length === 1;
+    byId("newer").disabled = cursors.length === 0;
     byId("older").disabled = next === null;
     byId("older").dataset.next = next ?? "";
-    byId("page-count").textContent = results.length ? `Page ${cursors.length}` : "";
+    byId("page-count").textContent = results.length ? `Page ${cursors.length + 1}` : "";
     showTable(true);
-    announce(`${results.length} results on page ${cursors.length}.`);
+    announce(`${results.length} results on page ${cursors.length + 1}.`);
   });
+}
+
+/** Remember with the address which row is opened, and where the list is scrolled. */
+function remember({ id }) {
+  left = { id, scroll: scrollY };
+  window.history.replaceState(left, "");
 }
 
 function showTable(visible) {
@@ -97,42 +136,10 @@ async function attempt(action) {
   }
 }
 
-function row(result) {
-  const version = knownVersion(result.model, result.version);
-  const certainty = { status: result.certainty };
-  const doubtful = isDoubtful({ status: result.domain });
-  const isShown = result.probability !== null && !isUncertain({ certainty }) && !doubtful;
-  const label = labelText({ ...result, certainty, isMask: result.probability === null }, version);
-  const look = doubtful || isUncertain({ certainty }) ? "tag uncertain" : result.positive ? "tag marked" : "tag";
-  const what = doubtful ? DOUBTS[result.domain] : label;
-  // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
-  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
-  const line = make("tr", { role: "row" },
-    cell("time", make("time", { datetime: result.time }, localTime(result.time))),
-    cell("model", version ? make("div", {}, displayName(version, result.model)) : null, make("div", { class: "identifier" }, `${result.model} ${result.version}`)),
-    cell("what", make("span", { class: look }, what), notes(result, label)),
-    cell("number", isShown ? percent(result.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(result).trim()) : null),
-    cell("file", result.filename || make("code", { title: `SHA-256 of the image: ${result.image_sha256}` }, result.image_sha256.slice(0, 12)),
-      result.verb === "explanations" ? make("span", { class: "small" }, " with heat map") : null),
-    cell("extra", result.client),
-    cell("act", button("Delete", () => remove(result, line), { class: "quiet", "aria-label": `Delete the result of ${localTime(result.time)}, ${what}` })));
-  return line;
-}
-
-/** Say what limits a result: an image that was not checked, or that was changed. Without a finding, say what the model's output was. */
-function notes({ domain, repair }, label) {
-  const texts = [
-    domain in DOUBTS ? `Model output: ${label}` : null,
-    domain === "off" ? "Image not checked" : null,
-    repair ? `Image ${repairText(repair)}` : null,
-  ];
-  return texts.filter(Boolean).map((text) => make("div", { class: "small" }, text));
-}
-
-async function remove(result, line) {
+async function remove(entry, line) {
   if (!confirm("Delete this result? This can't be undone.")) return;
   await attempt(async () => {
-    await get(`api/results/${result.id}`, "application/json", "DELETE").catch((error) => {
+    await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
       if (error.status !== 404) throw error; // already deleted
     });
     const next = line.nextElementSibling ?? line.previousElementSibling;
@@ -147,18 +154,13 @@ export function install() {
   const filter = byId("filter");
   filter.addEventListener("submit", (event) => {
     event.preventDefault();
-    open();
+    visit(formFilters());
   });
-  filter.addEventListener("reset", () => setTimeout(open));
-  byId("older").addEventListener("click", (event) => {
-    cursors.push(event.currentTarget.dataset.next);
-    showPage();
-  });
-  byId("newer").addEventListener("click", () => {
-    cursors.pop();
-    showPage();
-  });
+  filter.addEventListener("reset", () => setTimeout(() => visit({})));
+  byId("all-images").addEventListener("click", () => visit({ ...address.filters, image: "" }));
+  byId("older").addEventListener("click", (event) => visit(address.filters, [...address.cursors, event.currentTarget.dataset.next]));
+  byId("newer").addEventListener("click", () => visit(address.filters, address.cursors.slice(0, -1)));
   byId("csv").addEventListener("click", () => attempt(async () => {
-    save(await (await get(`api/results.csv?${query()}`, "text/csv")).blob(), "results.csv");
+    save(await (await get(`api/results.csv?${apiQuery(formFilters())}`, "text/csv")).blob(), "results.csv");
   }));
 }

@@ -11,15 +11,20 @@ import * as service from "./service.js";
 const VIEWS = ["analyse", "history"];
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-function showView() {
-  const view = VIEWS.find((name) => location.hash === `#${name}`) ?? "analyse";
+function showView({ isNew = false } = {}) {
+  const view = VIEWS.find((name) => location.hash.split(/[/?]/)[0] === `#${name}`) ?? "analyse";
   for (const name of VIEWS) byId(`view-${name}`).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a[href^='#']")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (view === "history") history.open();
-  return view;
+  byId(view === "history" ? "view-history" : "work").prepend(byId("rejections"));
+  if (view === "history") {
+    history.open({ isNew });
+    return;
+  }
+  history.leave();
+  if (isNew) byId("analyse-heading").focus();
 }
 
 function updateThemeButton() {
@@ -69,7 +74,7 @@ for (const close of document.querySelectorAll("[data-close]")) {
 }
 byId("theme").addEventListener("click", toggleTheme);
 systemDark.addEventListener("change", updateThemeButton);
-window.addEventListener("hashchange", () => byId(`${showView()}-heading`).focus());
+window.addEventListener("hashchange", () => showView({ isNew: true }));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the hash names the view
   byId("main").focus();

@@ -91,9 +91,9 @@ export class Result {
   }
 
   details() {
-    const { model, profile, image, domain, time, history, id } = this.prediction;
+    const { version, prediction: { model, profile, image, domain, time, history, id } } = this;
     return make("details", {}, make("summary", {}, "Details"), terms([
-      ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
+      ["Model", version === null ? `${model.name}, version ${model.version} (retired)` : make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } },
         `${this.modelName} (${model.name}), version ${model.version}`)],
       ["Image check", domainText(domain)],
       ["Site profile", profile ? profile.name : null],

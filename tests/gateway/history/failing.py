@@ -1,12 +1,12 @@
 """A history that works, fails or hangs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 from gateway.errors import HistoryError
-from gateway.history import Page, Query, Result
+from gateway.history import NO_DETAILS, Details, Page, Query, Result
 
 
 class Failing:
@@ -27,7 +27,7 @@ class Failing:
         if self.state == "down":
             raise HistoryError("/var/lib/secret cannot be used.")
 
-    async def add(self, results: Sequence[Result]) -> None:
+    async def add(self, results: Sequence[Result], _details: Mapping[str, Details] = NO_DETAILS) -> None:
         await self._use()
         self.results = [*results, *self.results]
 
@@ -43,6 +43,13 @@ class Failing:
     async def get(self, identity: str) -> Result | None:
         await self._use()
         return next((item for item in self.results if item.id == identity), None)
+
+    async def details(self, _identity: str) -> Details | None:
+        await self._use()
+        return None
+
+    async def explain(self, identity: str, _details: Details | None) -> bool:
+        return await self.get(identity) is not None
 
     async def delete(self, identity: str) -> bool:
         await self._use()

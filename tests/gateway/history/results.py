@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gateway.history import History, Page, Query, Result
+from gateway.history import Details, History, Page, Query, Result
 
+DETAILS = Details({"label": "normal", "mask": {"width": 2}}, b"\x89PNG \x00\xff")
 NOW = datetime.now(UTC).replace(microsecond=250_000)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import BadRequestError
-from gateway.history import History, Query, Result
+from gateway.history import Details, History, Query, Result
 from tests.gateway.history.conftest import Store
-from tests.gateway.history.results import NOW, all_of, pages, result
+from tests.gateway.history.results import DETAILS, NOW, all_of, pages, result
+
+NAMES = {"explain": "explained", "image": "image_sha256"}
 
 
 def query_store(store: Store, results: list[Result], **query: Any) -> list[Result]:
@@ -31,6 +33,26 @@ def test_result_round_trips(store: Store) -> None:
         assert await history.get(whole.id) == whole
         assert await history.get(least.id) == least
         assert (await history.find(Query())).results == (whole, least)
+
+    store.run(work)
+
+
+def test_explaining_a_result_replaces_its_details_and_nothing_else(store: Store) -> None:
+    explained, plain = result(1), result(2)
+    heat = Details({"label": "normal", "explanation": {"method": "cam"}}, b"heat")
+
+    async def work(history: History) -> None:
+        await history.add([explained, plain], {explained.id: Details({"label": "normal"})})
+        assert await history.explain(explained.id, heat)
+        assert await history.explain(explained.id, None)  # keeps the details
+        assert not await history.explain(result().id, heat)
+        expected = explained.model_copy(update={"explained": True})
+        assert await all_of(history, Query()) == [expected, plain]
+        assert await history.details(explained.id) == heat
+        assert await history.details(plain.id) is None
+        await history.delete(explained.id)
+        assert not await history.explain(explained.id, heat)
+        assert await history.details(explained.id) is None
 
     store.run(work)
 
@@ -120,6 +142,8 @@ def test_concurrent_changes_do_not_shift_pages(store: Store) -> None:
         {"positive": False, "client": "ward-7"},
         {"explain": True},
         {"explain": False, "positive": True, "label": "positive"},
+        {"image": result(4).image_sha256},
+        {"image": result(5).image_sha256, "model": "chest", "client": "ward-7"},
         {"since": NOW - timedelta(seconds=20)},
         {"until": NOW - timedelta(seconds=20)},
         {"since": NOW - timedelta(seconds=25), "until": NOW - timedelta(seconds=5), "model": "chest"},
@@ -137,6 +161,8 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
             version=random_.choice(["1.0.0", "2.0.0"]),
             positive=random_.choice([True, False, None]),
             verb=random_.choice(["predictions", "explanations"]),
+            explained=random_.choice([True, False]),
+            image_sha256=result(second % 10).image_sha256,
         )
         for second in range(40)
     ]
@@ -145,7 +171,7 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
         item
         for item in results
         if all(
-            (item.verb == "explanations" if name == "explain" else getattr(item, name)) == value
+            getattr(item, NAMES.get(name, name)) == value
             for name, value in query.items()
             if name not in ("since", "until")
         )
@@ -192,15 +218,17 @@ def test_deleted_result_is_gone(store: Store) -> None:
     gone, other = result(1), result(2)
 
     async def work(history: History) -> None:
-        await history.add([gone, other])
+        await history.add([gone, other], {gone.id: DETAILS, other.id: DETAILS})
         assert await history.delete(gone.id)
         assert not await history.delete(gone.id)
         assert await history.get(gone.id) is None
+        assert [await history.details(item.id) for item in (gone, other)] == [None, DETAILS]
         for query in (
             Query(),
             Query(model="chest"),
             Query(label="normal"),
             Query(client="ward-7"),
+            Query(image=other.image_sha256),
             Query(text=other.id),
         ):
             assert await all_of(history, query) == [other]
@@ -212,13 +240,14 @@ def test_old_results_expire(store: Store) -> None:
     results = [result(second, client=f"ward-{second % 3}") for second in range(2500)]
 
     async def work(history: History) -> None:
-        await history.add(results)
+        await history.add(results, {item.id: DETAILS for item in results[98:102]})
         assert await history.expire(results[99].time) == 2400
         assert await history.expire(results[99].time) == 0
         for client in (None, "ward-0", "ward-1", "ward-2"):
             expected = [item for item in results[:100] if client in (None, item.client)]
             assert await all_of(history, Query(client=client, limit=200)) == expected
         assert await history.get(results[100].id) is None
+        assert [await history.details(results[at].id) for at in (99, 100)] == [DETAILS, None]
 
     store.run(work)
 

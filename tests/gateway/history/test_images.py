@@ -20,9 +20,9 @@ from gateway.uploads.request_body import RequestBody
 from tests.gateway.history.results import NOW, result
 
 
-def of(image: bytes, seconds: float = 0) -> Result:
-    """Return a result for an image."""
-    return result(seconds, image_sha256=hashlib.sha256(image).hexdigest())
+def of(image: bytes, seconds: float = 0, **changes: Any) -> Result:
+    """Return a result for an image, changed."""
+    return result(seconds, **changes, image_sha256=hashlib.sha256(image).hexdigest())
 
 
 def files(folder: Path) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from tests.authority import Authority
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend
 from tests.gateway.history.conftest import KEPT_FOR, Store
-from tests.gateway.history.results import all_of, result
+from tests.gateway.history.results import DETAILS, all_of, result
 from tests.redis import Redis
 
 PREFIX = "radserve:history:1:"
@@ -42,15 +42,17 @@ def test_every_redis_key_expires(started: Redis, redis_store: Store) -> None:
     kept = result(3600)
 
     async def work(history: History) -> None:
-        await history.add([kept])
+        await history.add([kept], {kept.id: DETAILS})
+        await history.expire(result(7200).time)
 
     redis_store.run(work)
     keys = started.ask("EVAL", f"return redis.call('SCAN', 0, 'MATCH', '{PREFIX}*', 'COUNT', 100000)[2]", "0").split()
-    assert len(keys) == 7
+    assert len(keys) == 10
     left = {key: int(started.ask("TTL", key)) for key in keys}
     days = KEPT_FOR.total_seconds()
     until = kept.time.timestamp() + days - time.time()
-    assert left.pop(f"{PREFIX}result:{kept.id.replace('-', '')}") == pytest.approx(until, abs=30)
+    for name in ("result", "details"):
+        assert left.pop(f"{PREFIX}{name}:{kept.id.replace('-', '')}") == pytest.approx(until, abs=30)
     assert 0 < left.pop(f"{PREFIX}ping") <= 60
     assert all(days < seconds <= days + 7200 for seconds in left.values())
 
@@ -65,6 +67,36 @@ def test_expired_result_is_skipped_until_indexes_are_trimmed(started: Redis, red
         assert await all_of(history, Query(limit=3)) == [*results[:2], *results[8:]]
         assert await history.get(results[3].id) is None
         assert not await history.delete(results[3].id)
+
+    redis_store.run(work)
+
+
+def test_results_of_older_releases_are_found_by_their_image(
+    started: Redis, redis_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.history.redis._BATCH", 3)
+    results = [result(second % 5, client=f"ward-{second}") for second in range(10)]
+
+    async def work(history: History) -> None:
+        await history.add(results)
+        for item in results:
+            started.ask("DEL", f"{PREFIX}image_sha256:{item.image_sha256}")
+        for count in (2, 0):  # only once
+            await history.expire(result(3600).time)
+            assert len(await all_of(history, Query(image=results[3].image_sha256))) == count
+            started.ask("DEL", f"{PREFIX}image_sha256:{results[3].image_sha256}")
+
+    redis_store.run(work)
+
+
+def test_invalid_stored_details_raise_history_error(started: Redis, redis_store: Store) -> None:
+    kept = result()
+
+    async def work(history: History) -> None:
+        await history.add([kept], {kept.id: DETAILS})
+        started.ask("HSET", f"{PREFIX}details:{kept.id.replace('-', '')}", "document", "{}")
+        with pytest.raises(HistoryError, match="invalid details"):
+            await history.details(kept.id)
 
     redis_store.run(work)
 

@@ -18,7 +18,7 @@ from gateway.history import History, Query, Result
 from gateway.history.cursor import Position, microseconds
 from gateway.history.sqlite import SqliteHistory
 from tests.gateway.history.conftest import Store
-from tests.gateway.history.results import all_of, result
+from tests.gateway.history.results import DETAILS, all_of, result
 from tests.server import ROOT
 
 ROWS = 100_000
@@ -44,7 +44,7 @@ WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM nu
 SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
        iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive,
        NULL, NULL, :certainty, :prevalence, :profile, :client,
-       printf('film %d.png', number), printf('film %d.png', number), :request_id
+       printf('film %d.png', number), printf('film %d.png', number), :request_id, :explained
 FROM numbers
 """
 FIRST = result()
@@ -109,6 +109,7 @@ def test_every_query_uses_an_index(filled: Path) -> None:
             Query(),
             Query(model="chest"),
             Query(client="ward-7", model="brain", text="film 9"),
+            Query(image="a" * 64, model="chest"),
             Query(label="none", since=row(500).time, until=row(10).time, cursor=Position.of(row(50)).cursor),
         ):
             await history.find(query)
@@ -116,7 +117,7 @@ def test_every_query_uses_an_index(filled: Path) -> None:
 
     asyncio.run(work())
     pages = [statement for statement in statements if "INDEXED BY" in statement]
-    assert len(pages) == 5
+    assert len(pages) == 7
     with sqlite3.connect(filled) as connection:
         plans = [str(connection.execute(f"EXPLAIN QUERY PLAN {page}").fetchall()) for page in pages]
     connection.close()
@@ -199,7 +200,7 @@ def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("PRAGMA user_version = 3", "schema 3, but this release reads schema 2"),
+        ("PRAGMA user_version = 4", "schema 4, but this release reads schema 3"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
@@ -282,19 +283,26 @@ def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
 def test_a_file_of_the_previous_release_is_converted(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     old, new = result(1), result(domain="unusual", repair="invert")
+    explanation = result(2, verb="explanations")
 
     async def work() -> None:
         history = SqliteHistory(path)
-        await history.add([old])
+        await history.add([old, explanation])
         await history.close()
         with closing(sqlite3.connect(path)) as connection:
-            for name in ("domain", "repair"):
+            for name in ("domain", "repair", "explained"):
                 connection.execute(f"ALTER TABLE results DROP COLUMN {name}")
+            connection.execute("DROP TRIGGER results_delete")
+            connection.execute("DROP TABLE details")
+            connection.execute("DROP INDEX results_image_sha256")
             connection.execute("PRAGMA user_version = 1")
         for _ in range(2):
             history = SqliteHistory(path)
-            await history.add([new])
-            assert (await history.find(Query())).results == (new, old)
+            await history.add([new], {new.id: DETAILS})
+            assert (await history.find(Query())).results == (new, old, explanation)
+            assert (await history.find(Query(explain=True))).results == (explanation,)
+            assert (await history.find(Query(image=old.image_sha256))).results == (old,)
+            assert (await history.details(new.id), await history.details(old.id)) == (DETAILS, None)
             await history.close()
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute("PRAGMA user_version = 1")  # as a gateway of the previous release does

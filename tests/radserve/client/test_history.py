@@ -44,23 +44,34 @@ def test_pages_are_requested_on_demand(gateway: Client, odd: Scripted) -> None:
         document({"results": [result(IDS[2]), result(IDS[1])], "next": "c"}),
         document({"results": [result(IDS[0])], "next": None}),
     )
-    results = gateway.history(model="chest", text="film", positive=True, since=datetime(2026, 1, 1, tzinfo=UTC))
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    results = gateway.history(model="chest", text="film", positive=True, since=since, image=SHA256)
     assert not odd.requests
     assert next(results).time == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert len(odd.requests) == 1
     assert [item.id for item in results] == [IDS[1], IDS[0]]
     queries = [parse_qs(urlsplit(request.path).query) for request in odd.requests]
     filters = {"model": ["chest"], "text": ["film"], "positive": ["true"], "since": ["2026-01-01T00:00:00+00:00"]}
-    wanted = filters | {"limit": ["200"]}
+    wanted = filters | {"limit": ["200"], "image": [SHA256]}
     assert queries == [wanted, wanted | {"cursor": ["c"]}]
 
 
 def test_one_result_is_read_and_deleted(gateway: Client, odd: Scripted) -> None:
-    odd.say(document(result(IDS[0])), Reply(204, media_type=None))
-    assert gateway.result(IDS[0]).client == "ward-7"
+    opened = {"prediction": {"label": "normal"}, "overlay": "heat_map", "has_image": True, "explained": True}
+    odd.say(document(result(IDS[0], **opened)), Reply(204, media_type=None))
+    stored = gateway.result(IDS[0])
+    assert (stored.client, stored.prediction, stored.overlay) == ("ward-7", {"label": "normal"}, "heat_map")
+    assert stored.has_image
+    assert stored.explained
     gateway.delete(IDS[0])
     requests = [(request.method, request.path) for request in odd.requests]
     assert requests == [("GET", f"/api/results/{IDS[0]}"), ("DELETE", f"/api/results/{IDS[0]}")]
+
+
+def test_a_gateway_of_an_older_release_returns_no_document(gateway: Client, odd: Scripted) -> None:
+    odd.say(document(result(IDS[0], verb="explanations")))
+    stored = gateway.result(IDS[0])
+    assert (stored.prediction, stored.overlay, stored.has_image, stored.explained) == (None, None, False, True)
 
 
 def test_a_rejected_request_has_the_gateways_reason(gateway: Client, odd: Scripted) -> None:

@@ -1,0 +1,16 @@
+"""Compressed JSON, as stores keep prediction documents."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, cast
+
+
+def pack(document: Mapping[str, Any]) -> bytes:
+    """Return a document as compressed JSON."""
+    return zlib.compress(json.dumps(document, allow_nan=False, separators=(",", ":")).encode())
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """Return the document that `pack` encoded; raises ValueError or zlib.error for other content."""
+    return cast("dict[str, Any]", json.loads(zlib.decompress(content)))

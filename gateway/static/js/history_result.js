@@ -1,0 +1,166 @@
+// A stored result, opened again: its card, what is not kept, and other results of the same image.
+
+import { get, post } from "./api.js";
+import { knownModel, knownVersion } from "./catalog.js";
+import { expectNone } from "./claims.js";
+import { displayName } from "./display.js";
+import { announce, button, byId, make, terms } from "./dom.js";
+import { localTime, percent } from "./format.js";
+import { listAddress, resultAddress } from "./history_address.js";
+import { showComparison } from "./history_comparison.js";
+import { finding, imageName } from "./history_row.js";
+import { missingImage } from "./missing_image.js";
+import { checkCatalog, parsePrediction } from "./prediction.js";
+import { show, toProblem } from "./rejections.js";
+import { loadStored, statedIn, StoredResult } from "./stored_result.js";
+
+const MAX_OTHERS = 10;
+let opened = []; // cards that are shown, to release their images
+let current = null; // names what is shown or loaded last
+
+/** Show one result, or two side by side; `isNew` moves the focus, `back` returns to the list. */
+export async function showOpened(ids, { isNew, back }) {
+  const own = Symbol("opened");
+  current = own;
+  const region = byId("opened");
+  const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, ids.length > 1 ? "Comparison" : "Stored result");
+  const head = make("div", { class: "section-head" }, heading, button("All results", back, { class: "quiet" }));
+  const body = make("div", { class: "opened-body" }, make("p", { class: "small", role: "status" }, "Loading …"));
+  region.replaceChildren(head, body);
+  region.hidden = false;
+  if (isNew) heading.focus();
+  try {
+    const stored = await Promise.all(ids.map((id) => loadStored(id)));
+    if (current !== own) return;
+    if (stored.length > 1) opened = showComparison(body, stored);
+    else {
+      head.append(button("Delete", () => remove(stored[0].entry, back), { class: "quiet" }));
+      showResult(heading, body, stored[0]);
+    }
+    announce(`${heading.textContent} loaded.`);
+  } catch (error) {
+    if (current === own) body.replaceChildren(failure(error, () => showOpened(ids, { isNew: false, back })));
+  }
+}
+
+/** Remove what is shown, and release its images. */
+export function closeOpened() {
+  current = null;
+  expectNone();
+  for (const result of opened.splice(0)) result.close();
+  byId("opened").replaceChildren();
+  byId("opened").hidden = true;
+}
+
+function failure(error, retry) {
+  const problem = toProblem(error);
+  const isGone = problem.status === 404;
+  return make("div", { class: "rejections" },
+    make("p", {}, make("strong", {}, isGone ? "This result does not exist, or you may not view it." : problem.message)),
+    problem.detail ? make("p", { class: "small" }, isGone ? "Results are deleted after the time that the server keeps them." : `Details: ${problem.detail}`) : null,
+    problem.canRetry ? button("Try again", retry) : null);
+}
+
+function showResult(heading, body, stored) {
+  const { entry, prediction } = stored;
+  heading.textContent = `Stored result of ${localTime(entry.time)}`;
+  const card = prediction ? new StoredResult(stored) : null;
+  if (card) opened = [card];
+  body.replaceChildren(
+    ...notices(stored),
+    ...(card && !card.hasImage ? [missingImage(entry.image_sha256, [card])] : []),
+    make("h2", { class: "visually-hidden" }, "Result"),
+    make("ul", { class: "results" }, card ? card.element : summary(entry)),
+    others(stored, card));
+}
+
+/** Say what differs from the day of the result, and what is not kept. */
+function notices({ entry, prediction, version, heatMap }) {
+  const known = knownVersion(entry.model, entry.version);
+  const subject = `Version ${entry.version} of ${entry.model}`;
+  const texts = [
+    version === null ? `${subject} is retired: its model card and figures are not served any more. This page shows what the result itself holds.` : null,
+    version !== null && known?.sha256 !== entry.sha256 ? `${subject} is now served from another archive than the one of this result, so its figures are not shown. Its card may differ.` : null,
+    prediction === null ? "An older release of this server stored this result, without probabilities, cut-off and image. Analyse the image again for these." : null,
+    prediction && "mask" in prediction && prediction.mask === null ? "The mask was not kept." : null,
+    prediction && entry.explained && !heatMap ? "A heat map was computed for this result, but not kept." : null,
+  ];
+  return texts.filter(Boolean).map((text) => make("p", { class: "warning" }, text));
+}
+
+/** Show what the list shows, for results of older releases. */
+function summary(entry) {
+  const { tag, isShown, label } = finding(entry);
+  return make("li", { class: "panel" }, make("h3", {}, imageName(entry)), make("p", {}, tag), terms([
+    ["Model", `${entry.model} ${entry.version}`],
+    ["Probability", isShown ? `${percent(entry.probability)} (${label})` : null],
+    ["Image SHA-256", make("code", {}, entry.image_sha256)],
+    ["Result ID", make("code", {}, entry.id)],
+  ]));
+}
+
+/** Show the other results of the image, to compare with, and offer another version. */
+function others({ entry, prediction }, card) {
+  const list = make("ul", { class: "others" }, make("li", { class: "small" }, "Loading …"));
+  const section = make("section", { class: "panel others-panel" }, make("h2", {}, "Compare on the same image"), list,
+    card ? again(entry, prediction, card) : null);
+  loadOthers(entry, list).catch((error) => show("Other results of this image", error));
+  return section;
+}
+
+async function loadOthers(entry, list) {
+  const parameters = new URLSearchParams({ image: entry.image_sha256, limit: MAX_OTHERS + 1 });
+  const { results } = await (await get(`api/results?${parameters}`)).json();
+  const found = results.filter(({ id }) => id !== entry.id).slice(0, MAX_OTHERS);
+  list.replaceChildren(...found.map((other) => make("li", {},
+    make("div", {}, make("span", {}, displayName(knownVersion(other.model, other.version), other.model)), make("span", { class: "identifier" }, ` ${other.model} ${other.version}`)),
+    make("div", { class: "small" }, localTime(other.time)), finding(other).tag,
+    make("a", { class: "open", href: resultAddress(entry.id, other.id), "aria-label": `Compare with the result of ${localTime(other.time)}, version ${other.version}` }, "Compare"))));
+  if (found.length === 0) list.append(make("li", { class: "small" }, "There are no other results of this image."));
+  if (results.length > MAX_OTHERS) list.append(make("li", {}, make("a", { class: "open", href: listAddress({ image: entry.image_sha256 }) }, "All results of this image")));
+}
+
+/** Offer to analyse the image again, with any served version of the model. */
+function again(entry, prediction, card) {
+  const versions = knownModel(entry.model)?.versions ?? [];
+  if (versions.length === 0) return null;
+  const select = make("select", { id: "again-version" }, versions.map(({ version }) => make("option", { value: version }, version)));
+  select.value = (versions.find(({ version }) => version !== entry.version) ?? versions[0]).version;
+  const act = button("Analyse and compare", () => analyseAgain(entry, prediction, card, select.value, act), { disabled: !card.hasImage });
+  const note = make("p", { class: "small", hidden: card.hasImage }, "This requires the image.");
+  card.onImage = () => {
+    act.disabled = false;
+    note.hidden = true;
+  };
+  return make("div", { class: "again" }, make("div", {}, make("label", { for: select.id }, "Analyse again with version"), select), act, note);
+}
+
+async function analyseAgain(entry, prediction, card, version, act) {
+  act.disabled = true;
+  act.textContent = "Analysing …";
+  const stated = statedIn(prediction);
+  try {
+    const expected = { name: entry.model, version, sha256: entry.image_sha256, ...stated };
+    const result = parsePrediction(await post(`api/predictions/${entry.model}/${version}`, card.file, stated), expected);
+    checkCatalog(result, knownVersion(entry.model, version));
+    if (result.history !== "kept") throw new Error("not stored");
+    location.hash = resultAddress(entry.id, result.id);
+  } catch (error) {
+    show(`${card.name}, version ${version}`, error);
+  }
+  act.disabled = false;
+  act.textContent = "Analyse and compare";
+}
+
+async function remove(entry, back) {
+  if (!confirm("Delete this result? This can't be undone.")) return;
+  try {
+    await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
+      if (error.status !== 404) throw error; // already deleted
+    });
+    announce("Result deleted.");
+    back();
+  } catch (error) {
+    show("Deletion", error);
+  }
+}

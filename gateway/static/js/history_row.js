@@ -1,0 +1,58 @@
+// One row of the history, and what it says about a result.
+
+import { knownVersion } from "./catalog.js";
+import { displayName } from "./display.js";
+import { isDoubtful, repairText } from "./domain.js";
+import { button, make } from "./dom.js";
+import { isUncertain, labelText, localTime, percent } from "./format.js";
+import { resultAddress } from "./history_address.js";
+import { atPrevalence } from "./probabilities.js";
+
+const DOUBTS = { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it" };
+
+/** Return the `tag` of an entry, an element, its text (`what`), the model's output (`label`), and whether its probability may be shown. */
+export function finding(entry) {
+  const certainty = { status: entry.certainty };
+  const doubtful = isDoubtful({ status: entry.domain });
+  const uncertain = isUncertain({ certainty });
+  const label = labelText({ ...entry, certainty, isMask: entry.probability === null }, knownVersion(entry.model, entry.version));
+  const what = doubtful ? DOUBTS[entry.domain] : label;
+  const look = doubtful || uncertain ? "tag uncertain" : entry.positive ? "tag marked" : "tag";
+  return { tag: make("span", { class: look }, what), what, label, isShown: entry.probability !== null && !uncertain && !doubtful };
+}
+
+/** Return a name of the image of an entry. */
+export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Image ${sha256.slice(0, 12)}`;
+
+/** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
+export function row(entry, { open, remove }) {
+  const version = knownVersion(entry.model, entry.version);
+  const { tag, what, label, isShown } = finding(entry);
+  const time = localTime(entry.time);
+  // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
+  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
+  const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: open } }, "Open");
+  const line = make("tr", { role: "row", "data-id": entry.id },
+    cell("time", make("time", { datetime: entry.time }, time)),
+    cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
+    cell("what", tag, notes(entry, label)),
+    cell("number", isShown ? percent(entry.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
+    cell("file", entry.filename || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
+      entry.explained ? make("span", { class: "small" }, " with heat map") : null),
+    cell("extra", entry.client),
+    cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
+  line.addEventListener("click", (event) => {
+    if (!event.target.closest("a, button") && !getSelection().toString()) link.click();
+  });
+  return line;
+}
+
+/** Say what limits a result: an image that was not checked, or that was changed. Without a finding, say what the model's output was. */
+function notes({ domain, repair }, label) {
+  const texts = [
+    domain in DOUBTS ? `Model output: ${label}` : null,
+    domain === "off" ? "Image not checked" : null,
+    repair ? `Image ${repairText(repair)}` : null,
+  ];
+  return texts.filter(Boolean).map((text) => make("div", { class: "small" }, text));
+}

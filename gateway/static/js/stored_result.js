@@ -1,0 +1,128 @@
+// Results from the history: loads what is stored, and shows it on the card of a result.
+
+import { Problem, get, post } from "./api.js";
+import { findVersion, knownModel } from "./catalog.js";
+import { imageName } from "./history_row.js";
+import { toPng } from "./pictures.js";
+import { show } from "./rejections.js";
+import { Result } from "./result.js";
+import { connect } from "./service.js";
+
+const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "application/dicom": ".dcm" };
+
+/**
+ * Load a stored result: its `entry`, and the `prediction`, null if an older release stored the result.
+ *
+ * `version` is the catalog entry of the version that answered, null if it is not served any more; `file` has the image,
+ * null if it is not kept; `heatMap` is a PNG or null.
+ */
+export async function loadStored(id) {
+  const entry = await (await get(`api/results/${id}`)).json();
+  const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : null, entry.overlay ? loadOverlay(id) : null]);
+  const prediction = entry.prediction ? await complete(entry, overlay) : null;
+  const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
+  const version = await findVersion(described, connect);
+  return { entry, prediction, version, file, heatMap: entry.overlay === "heat_map" ? overlay : null };
+}
+
+async function loadFile(entry) {
+  const blob = await absent(get(`api/results/${entry.id}/image`, "*/*").then((response) => response.blob()));
+  const name = entry.filename || `${imageName(entry)}${EXTENSIONS[blob?.type] ?? ""}`;
+  return blob === null ? null : new File([blob], name);
+}
+
+const loadOverlay = (id) => absent(get(`api/results/${id}/overlay`, "image/png").then((response) => response.blob()));
+
+/** Return null for what was deleted meanwhile. */
+const absent = (loading) => loading.catch((error) => {
+  if (error.status === 404) return null;
+  throw error;
+});
+
+/** Return the document as the model server sent it; without its mask if that is not kept. */
+async function complete({ prediction, id, time, filename }, overlay) {
+  const document = { ...prediction, id, time, ...(filename ? { filename } : {}) };
+  delete document.explanation;
+  if ("mask" in document) document.mask = overlay === null ? null : { ...document.mask, data: await toBase64(overlay) };
+  return document;
+}
+
+async function toBase64(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}
+
+/** Return what the request of a stored prediction stated, for further requests about its image. */
+export function statedIn({ assurances, repair }) {
+  const { prevalence = "", ...others } = assurances ?? {};
+  return { assurances: Object.entries(others).map(([name, value]) => `${name}=${value}`).join(", "), prevalence: String(prevalence), repair: repair ?? "" };
+}
+
+/** Card of a stored result from `loadStored`. An image that is not kept can be joined later. */
+export class StoredResult extends Result {
+  constructor({ entry, prediction, version, file, heatMap }) {
+    super(file ?? new File([], entry.filename || imageName(entry)), prediction, version, statedIn(prediction), null);
+    this.storedHeatMap = heatMap;
+    this.onImage = () => {};
+    this.filled.then(() => (heatMap ? this.toggleHeatMap() : null));
+    this.updateHeatButton();
+  }
+
+  get hasImage() {
+    return this.file.size > 0;
+  }
+
+  /** Show the image of a file with the checksum of the result. */
+  async join(file) {
+    const { file: none } = this;
+    this.file = new File([file], none.name);
+    const image = await this.loadImage().catch((error) => {
+      this.file = none;
+      throw error;
+    });
+    this.updateHeatButton();
+    this.viewer.element.classList.remove("no-image");
+    this.viewer.show(image, this.options.repair ? null : this.file);
+    this.pictureButton.disabled = false;
+    this.onImage();
+  }
+
+  /** Without the image, show the mask alone. */
+  fill() {
+    this.filled = this.hasImage ? super.fill() : this.fillWithoutImage();
+    return this.filled;
+  }
+
+  async fillWithoutImage() {
+    this.viewer.element.classList.add("no-image");
+    const { mask } = this.prediction;
+    if (mask) await this.addOverlay(toPng(mask.data), "mask").catch((error) => show(`${this.name}, mask`, error));
+  }
+
+  /** The version that answered may not be served any more; any other one of the model can show the image. */
+  async loadImage() {
+    if (this.version !== null) return super.loadImage();
+    const own = this.options.repair ? null : await this.decode(this.file);
+    if (own) return own;
+    const { name } = this.prediction.model;
+    if (knownModel(name) === null) throw new Problem("This browser cannot show the image's format, and the model that could convert it is retired.", { canRetry: false });
+    return await this.decode(await post(`api/predictions/${name}`, this.file, { accept: "image/png;view=image", ...this.options }))
+      ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
+  }
+
+  heatMapControl() {
+    return "mask" in this.prediction ? null : super.heatMapControl();
+  }
+
+  /** A heat map that is not stored is computed by the version that answered, from the image. */
+  updateHeatButton() {
+    if (!this.heatButton) return;
+    this.heatButton.disabled = !this.storedHeatMap && !this.hasImage;
+    this.heatButton.parentElement.hidden = !this.storedHeatMap && this.version === null;
+  }
+
+  async loadHeatMap() {
+    if (this.storedHeatMap) await this.addOverlay(this.storedHeatMap, "heat").catch((error) => show(`${this.name}, heat map`, error));
+    else await super.loadHeatMap();
+  }
+}
