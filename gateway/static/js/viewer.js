@@ -7,11 +7,16 @@ const STEP = 1.4;
 const MAX_FIT = 20; // screen pixels per image pixel
 let viewers = 0;
 
-/** Viewer of an image with a given size and name. */
+/**
+ * Viewer of an image with a given size and name; `element` is to be inserted into the page.
+ *
+ * `stage` is the frame that has the focus, `image` and `overlay` are what it shows.
+ */
 export class Viewer {
   constructor({ width, height }, name) {
     this.width = width;
     this.height = height;
+    this.image = null;
     this.zoom = 1;
     this.overlay = null;
     this.sheet = make("div", { class: "sheet" });
@@ -34,14 +39,21 @@ export class Viewer {
     this.stage.addEventListener("keydown", (event) => this.onKey(event));
     this.stage.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     this.stage.addEventListener("pointerdown", (event) => this.onDrag(event));
-    this.sheet.classList.toggle("coarse", Math.max(width, height) <= 128);
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(this.stage);
   }
 
-  /** Show the image. */
-  show(image) {
+  /**
+   * Show an image (img or canvas), in place of the one before; zoom, window and overlay stay.
+   *
+   * `file` is the unchanged file that the image shows: a DICOM file has the values for windowing.
+   */
+  show(image, file = null) {
+    this.image?.remove();
     this.image = image;
+    this.width = image.naturalWidth ?? image.width;
+    this.height = image.naturalHeight ?? image.height;
+    this.sheet.classList.toggle("coarse", Math.max(this.width, this.height) <= 128);
     image.classList.add("picture");
     image.draggable = false;
     this.sheet.prepend(image);
@@ -54,7 +66,7 @@ export class Viewer {
     this.stages.append(element);
   }
 
-  /** Show an overlay, or none (null). */
+  /** Show an overlay, `name` is "heat map" or "mask", or none (null). */
   setOverlay(canvas, name = "") {
     this.overlay?.remove();
     this.overlay = canvas;
