@@ -344,7 +344,9 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     stage.hover()
-    expect(group).to_contain_text("the model always gets the film's own window. Computed from the file's stored values")
+    expect(group).to_contain_text(
+        "the model always gets the film's own window. Other windows are computed from the file's stored values"
+    )
     level, width, preset = group.get_by_label("Level"), group.get_by_label("Width"), group.get_by_label("Window")
     expect(level).to_have_value("2048")
     expect(width).to_have_value("4096")
@@ -384,7 +386,7 @@ def test_a_film_that_is_no_dicom_file_is_windowed_by_its_gray_levels(opened: Ope
     result = analysed(page, "film.png", SHOWN)
     group = result.get_by_role("group", name="Window of film.png")
     group.get_by_label("Window").select_option("Film's own")
-    expect(group).to_contain_text("Computed from the 256 gray levels of the picture")
+    expect(group).to_contain_text("Other windows are computed from the 256 gray levels of the picture")
     group.get_by_label("Window").select_option("Dark areas")
     dark = shades(result)
     assert dark.mean() > (FILM // 16).mean() + 20
@@ -475,7 +477,7 @@ def test_a_heat_map_has_a_legend_and_warns_if_it_is_strongest_outside(opened: Op
         expect(result.locator(".overlay-tools")).to_be_hidden()
         result.get_by_role("button", name="Show heat map").click()
         expect(result.get_by_role("img", name="Colours of the heat map")).to_be_visible()
-        expect(result.locator(".overlay-tools")).to_contain_text("0 means no influence, 1 the strongest in this image")
+        expect(result.locator(".overlay-tools")).to_contain_text("1 is the strongest in this image")
         expect(result.get_by_text(OUTSIDE)).to_be_visible(visible=warns)
         expect(page.locator("#announcement")).to_contain_text(OUTSIDE if warns else "heat map shown")
         result.get_by_role("button", name="Hide heat map").click()
@@ -528,8 +530,12 @@ def test_axe_accepts_an_adjusted_film_and_all_controls_are_large(
     page = opened(static_gateway.url, model="chest", prepare=prepare, color_scheme=scheme, bypass_csp=True, **device)
     result = analysed(page, "film.dcm", IMAGE)
     result.get_by_role("button", name="Show heat map").click()
-    result.get_by_role("button", name="Invert").click()
+    result.locator(".stage").press("i")
     expect(result.locator("canvas.adjusted")).to_be_visible()
+    expect(result.get_by_role("button", name="Invert")).to_be_visible(visible=device is DESK)
+    if device is PHONE:
+        result.locator(".windowing summary").tap()
+    expect(result.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
     assert faults(page) == []
     assert page.evaluate(SMALL) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
