@@ -111,8 +111,7 @@ class Filter(BaseModel):
     until: Annotated[Time | None, Field(description="End, exclusive; RFC 3339 with an offset.")] = None
     image: Annotated[
         str | None,
-        Field(pattern="^(|[0-9a-f]{64})$", description="SHA-256 of the image as sent, in lower case."),
-        Empty,
+        Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the image as sent, in lower case."),
     ] = None
     text: Annotated[
         str | None,
