@@ -10,7 +10,8 @@ const SHELL = [
   "js/model_card.js", "js/model_panel.js", "js/models.js", "js/pictures.js", "js/prediction.js", "js/predictive_values.js", "js/prevalence.js",
   "js/probabilities.js", "js/problems.js", "js/queue.js", "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js",
   "js/service.js", "js/service_state.js", "js/theme.js", "js/upload.js", "js/verdict.js", "js/viewer.js", "js/waiting_list.js",
-  "js/crc32.js", "js/incoming.js", "js/zip_reader.js",
+  "js/analysis.js", "js/batch.js", "js/batch_detail.js", "js/batch_export.js", "js/batch_filter.js", "js/batch_head.js", "js/batch_rows.js", "js/batch_table.js",
+  "js/crc32.js", "js/csv.js", "js/incoming.js", "js/thumbnails.js", "js/zip_reader.js", "js/zip_writer.js", "css/batch.css",
 ].map((path) => new URL(path, self.registration.scope).href);
 
 self.addEventListener("install", (event) => {
