@@ -149,6 +149,7 @@ export class Result {
       return null;
     }
     this.url = url;
+    if (this.isReleased) URL.revokeObjectURL(url);
     return image;
   }
 
@@ -205,6 +206,7 @@ export class Result {
 
   /** Release the image. */
   release() {
+    this.isReleased = true; // the image may still be loading
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
   }
