@@ -1,7 +1,7 @@
 // Analyses files that are dropped, chosen, photographed or pasted. Each file gets its own result or problem.
 
 import { analyseFile } from "./analysis.js";
-import { MISSING_ATTRIBUTE, Problem } from "./api.js";
+import { MISSING_ATTRIBUTE } from "./api.js";
 import { takeAssurances } from "./assurances.js";
 import * as batch from "./batch.js";
 import { allModels } from "./catalog.js";
