@@ -151,6 +151,7 @@ export class Result {
       return null;
     }
     this.url = url;
+    if (this.isReleased) URL.revokeObjectURL(url);
     return image;
   }
 
@@ -208,9 +209,15 @@ export class Result {
   }
 
   /** Release the image. */
-  close() {
+  release() {
+    this.isReleased = true; // the image may still be loading
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
+  }
+
+  /** Release the image, and delete its upload. */
+  close() {
+    this.release();
     if (this.options.object) discardUpload(this.options.object);
   }
 }
