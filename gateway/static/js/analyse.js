@@ -13,6 +13,7 @@ import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
+import { takeSeries } from "./series_start.js";
 import { connect, isReady } from "./service.js";
 import { discardUpload, upload } from "./upload.js";
 import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided, releaseUndecided } from "./waiting_list.js";
@@ -59,7 +60,9 @@ function start(files, model) {
   }
   scrollToResults = true;
   scroll();
-  for (const file of files) submit(file, model);
+  const single = (file) => submit(file, model);
+  if (files.length === 1) single(files[0]);
+  else takeSeries(files, model, { add: addResult, single }).then((rest) => rest.forEach(single));
 }
 
 /** Read the files without a choice as the one that was made now. */
@@ -72,7 +75,7 @@ export function decideWaiting() {
 export function resume() {
   if (allModels().length > 0) forgetRetired(isServed);
   drawWaiting();
-  if (isReady()) for (const { file, model } of releaseDecided()) start([file], model);
+  if (isReady()) for (const [model, items] of Map.groupBy(releaseDecided(), ({ model: stated }) => stated)) start(items.map(({ file }) => file), model);
   if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 

@@ -1,0 +1,86 @@
+// Finds series among the files that are to be analysed, and analyses each as one; the other files are analysed singly.
+
+import { findVersion, knownModel, knownVersion } from "./catalog.js";
+import { titleOf } from "./choice.js";
+import { HEADER_BYTES, readHeader } from "./dicom_header.js";
+import { alertReader, button, byId, make } from "./dom.js";
+import { checkCatalog } from "./prediction.js";
+import { enqueue } from "./queue.js";
+import { show } from "./rejections.js";
+import { splitSeries } from "./series.js";
+import { analyseSlices } from "./series_request.js";
+import { SeriesResult } from "./series_view.js";
+import { connect } from "./service.js";
+
+const MAX_FILES = 2000; // of which the headers are read
+
+/**
+ * Analyse the series among files with a model; return a promise of the other files.
+ *
+ * `add(result)` shows a result, `single(file)` analyses a file alone. Numbered images may be slices of one examination
+ * or not, so the page asks.
+ */
+export async function takeSeries(files, model, { add, single }) {
+  if (files.length < 2 || files.length > MAX_FILES) return files;
+  const { series, numbered, rest } = splitSeries(await Promise.all(files.map(describe)));
+  for (const stack of series) submit(stack, model, add);
+  const groups = segments(model) ? numbered : [];
+  for (const stack of groups) offer(stack, model, add, single);
+  const alone = new Set(rest.concat(segments(model) ? [] : numbered.flatMap(({ items }) => items)).map(({ file }) => file));
+  return files.filter((file) => alone.has(file));
+}
+
+async function describe(file) {
+  const bytes = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0))); // the analysis says that it cannot be opened
+  const header = readHeader(bytes);
+  return { file, path: file.webkitRelativePath || file.name, header, isDicom: header !== null || bytes.length === 0 };
+}
+
+/** Whether a model outlines something: only then several images may be meant as one volume. */
+function segments({ name, version }) {
+  const entry = knownVersion(name, version ?? knownModel(name)?.versions[0].version);
+  return entry?.task === "segmentation";
+}
+
+/** Ask whether numbered images are slices of one examination. */
+function offer(stack, model, add, single) {
+  const text = `${stack.items.length} numbered images (${nameOf(stack)}): are they the slices of one examination?`;
+  const decide = (action) => () => {
+    notice.remove();
+    byId("results-heading").focus();
+    action();
+  };
+  const notice = make("div", { class: "notice series-offer", role: "group", "aria-label": "Slices of one examination?" },
+    make("p", {}, make("strong", {}, text), " As one series they are shown in the order of their numbers."),
+    make("div", { class: "row" },
+      button("One examination", decide(() => submit(stack, model, add)), { class: "button primary" }),
+      button("Separate images", decide(() => { for (const { file } of stack.items) single(file); }))));
+  byId("waiting").after(notice);
+  alertReader(text);
+}
+
+/** Return what a series is called: its folder or zip file, else its first and last file. */
+function nameOf({ items }) {
+  const folders = new Set(items.map(({ path }) => path.split("/").slice(0, -1).join("/")));
+  const [folder] = folders;
+  return folders.size === 1 && folder ? folder : `${items[0].file.name} to ${items.at(-1).file.name}`;
+}
+
+function submit(stack, model, add) {
+  const name = nameOf(stack);
+  const files = stack.items.map(({ file }) => file);
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  enqueue({ name: `${name} (${files.length} slices)`, size }, async (job) => {
+    try {
+      const analysed = await analyseSlices(files, model, { signal: job.signal, progress: (fraction) => job.progress(fraction) });
+      const predictions = analysed.outcomes.flatMap(({ prediction }) => prediction ?? []);
+      if (predictions.length === 0) throw analysed.outcomes[0].problem;
+      const version = await findVersion(predictions[0], connect);
+      if (version !== null) for (const prediction of predictions) checkCatalog(prediction, version);
+      const { assurances, prevalence, repair } = model;
+      add(new SeriesResult(name, stack, analysed, version, { assurances, prevalence, repair }));
+    } catch (error) {
+      if (error.name !== "AbortError") show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, add) });
+    }
+  });
+}

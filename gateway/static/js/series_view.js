@@ -1,0 +1,148 @@
+// Card of one examination: its slices in one viewer, a strip of where the finding is, the volume, and downloads.
+
+import { displayName } from "./display.js";
+import { domainText } from "./domain.js";
+import { button, make, save, terms } from "./dom.js";
+import { accuracy, audience, section } from "./evidence.js";
+import { cutoff, percent } from "./format.js";
+import { showCard } from "./model_card.js";
+import { colourize, toPng } from "./pictures.js";
+import { positiveLabel } from "./prediction.js";
+import { document as wholeDocument, table } from "./series_downloads.js";
+import { SlicePictures } from "./series_pictures.js";
+import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeText, warnings } from "./series_summary.js";
+import { scrollSlices } from "./slice_scroll.js";
+import { Strip } from "./strip.js";
+import { nextStep, symbol } from "./verdict.js";
+import { Viewer } from "./viewer.js";
+
+/**
+ * Card of a `stack` with an outcome for each slice, from `analyseSlices`; `version` is the model's catalog entry or null.
+ */
+export class SeriesResult {
+  constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
+    Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
+    this.states = outcomes.map((outcome) => sliceState(outcome, version));
+    this.first = outcomes.find(({ prediction }) => prediction).prediction;
+    this.isMask = "mask" in this.first;
+    this.finding = headline(outcomes, version);
+    const { model } = this.first;
+    this.modelName = displayName(version, model.name);
+    this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
+    this.frame = make("div", { class: "series-viewer" });
+    this.missing = make("p", { class: "no-picture small", hidden: true });
+    this.slice = make("div", { class: "this-slice" });
+    this.strip = this.drawStrip();
+    this.element = this.draw();
+    this.strip.go(firstShown(this.states));
+  }
+
+  drawStrip() {
+    const values = this.states.map(({ value }) => value ?? 0);
+    const texts = this.states.map(({ text }, index) => `Slice ${index + 1} of ${this.states.length}: ${text}`);
+    const top = this.isMask ? Math.max(...values) : 1;
+    const unit = this.first.area && this.first.area.mm2 === undefined ? "pixels" : "mm²";
+    this.legend = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: "Slice" }, (index) => this.show(index));
+  }
+
+  draw() {
+    const { first, version, finding: { kind, text } } = this;
+    const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
+    const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
+    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
+    const notes = warnings(this.stack, this.outcomes);
+    const facts = make("div", { class: "facts" },
+      first.warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), version?.warning ?? first.warning) : null,
+      notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null,
+      section("This slice", this.slice),
+      section("All slices", this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null, limits(this.outcomes).map((line) => make("p", { class: "small" }, line))),
+      audience(version), accuracy(first, version),
+      section("What to do next", make("p", {}, nextStep(this.isMask ? kind : "positive", first))),
+      this.details(), this.downloads());
+    return make("li", { class: `panel result result-${kind} series` },
+      make("div", { class: "result-head" },
+        make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
+        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text))),
+      make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame, this.strip.element, make("p", { class: "small strip-legend" }, `${this.legend}${crossed}${jumps}`)), facts));
+  }
+
+  details() {
+    const { model } = this.first;
+    const { order, distance, kind } = this.stack;
+    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name" }[order];
+    return make("details", {}, make("summary", {}, "Details and slices"), terms([
+      ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } }, `${this.modelName} (${model.name}), version ${model.version}`)],
+      ["Order", ordered],
+      ["Slice distance", distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
+      ["History", this.isSaved ? null : "Not saved: the history is unavailable"],
+    ]), make("ol", { class: "slice-list" }, this.states.map(({ text }, index) => make("li", {},
+      button(`${index + 1}. ${this.stack.items[index].file.name}: ${text}`, () => this.strip.go(index), { class: "link" })))));
+  }
+
+  downloads() {
+    const name = `${this.name.replace(/[^\w.-]+/g, "_")}.${this.first.model.name}`;
+    const csv = () => save(new Blob([table(this.stack, this.outcomes)], { type: "text/csv" }), `${name}.csv`);
+    const json = () => save(new Blob([JSON.stringify(wholeDocument(this.stack, this.outcomes, this.volume), null, 2)], { type: "application/json" }), `${name}.json`);
+    return make("div", { class: "download" }, make("p", { class: "small" }, "Download"),
+      make("div", { class: "row" }, button("Slices (CSV)", csv), button("Examination (JSON)", json)));
+  }
+
+  /** Show a slice. */
+  async show(index) {
+    this.slice.replaceChildren(...this.describe(index));
+    const { prediction } = this.outcomes[index];
+    const picture = await this.pictures.load(index);
+    const overlay = prediction?.mask && prediction.area.pixels ? await colourize(toPng(prediction.mask.data), "mask", prediction.image) : null;
+    if (index !== this.strip.index) return; // the reader has gone further
+    const size = prediction?.image ?? { width: picture?.naturalWidth ?? this.first.image.width, height: picture?.naturalHeight ?? this.first.image.height };
+    const viewer = this.viewerOf(size);
+    if (picture) picture.alt = `Slice ${index + 1} of ${this.outcomes.length}`;
+    viewer.image?.remove();
+    viewer.show(picture ?? make("canvas", { ...sizeOf(size), "aria-hidden": "true" }));
+    viewer.setOverlay(overlay, "mask");
+    this.missing.hidden = picture !== null;
+    this.missing.textContent = prediction ? "The server does not show a picture of this slice alone." : "No picture: this slice could not be analysed.";
+  }
+
+  /** Return the viewer, a new one for slices of another size. */
+  viewerOf(size) {
+    if (this.viewer?.width !== size.width || this.viewer?.height !== size.height) {
+      this.viewer?.close();
+      this.viewer = new Viewer(size, this.name);
+      scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), this.outcomes.length);
+      this.frame.replaceChildren(this.viewer.element, this.missing);
+    }
+    return this.viewer;
+  }
+
+  describe(index) {
+    const { prediction, problem } = this.outcomes[index];
+    const { text } = this.states[index];
+    const place = this.stack.places?.[index];
+    const label = prediction ? positiveLabel(prediction) : null;
+    return [make("p", { class: "slice-text" }, problem ? "Could not be analysed" : text), terms([
+      ["Slice", `${index + 1} of ${this.outcomes.length}`],
+      ["File", this.stack.items[index].file.name],
+      ["Position", place === undefined ? null : millimetres(place)],
+      ["Area", prediction?.area ? areaText(prediction.area) : null],
+      ["Probability", label ? `${percent(prediction.probabilities[label])} (${label})` : null],
+      ["Image check", prediction?.domain ? domainText(prediction.domain) : null],
+      ["Reason", problem ? problem.message : null],
+      ["Details", problem?.detail],
+    ])];
+  }
+
+  /** What the results say, in one line. */
+  get summary() {
+    return `${this.finding.text}${this.isMask ? `. ${volumeText(this.stack, this.outcomes, this.volume).replace(/\.$/, "")}` : ""}`;
+  }
+
+  /** Release the pictures. */
+  close() {
+    this.viewer?.close();
+    this.pictures.close();
+  }
+}
+
+const sizeOf = ({ width, height }) => ({ width, height });
