@@ -8,6 +8,7 @@ import { isChoosing } from "./chooser.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
 import { START, unusableText } from "./file_type.js";
+import { problemOf, readIncoming } from "./incoming.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
@@ -22,6 +23,15 @@ const UNAVAILABLE = [0, 502, 503, 504];
 const results = [];
 let scrollToResults = false;
 let changeChoice = () => {};
+
+/** Analyse what was dropped, chosen or pasted. */
+async function receive(source) {
+  try {
+    analyse(await readIncoming(source));
+  } catch (error) {
+    show("Files to analyse", error);
+  }
+}
 
 /** Analyse files with the chosen model; without a choice, or while the service is not ready, they wait. */
 export function analyse(files) {
@@ -150,6 +160,7 @@ function retry(file, model, error) {
 /** Reject files that cannot be an image before they are sent. */
 async function checkFile(file) {
   const reject = (message) => { throw new Problem(message, { canRetry: false }); };
+  if (problemOf(file)) throw problemOf(file);
   const start = await file.slice(0, START).arrayBuffer().catch(() => reject("This file cannot be opened. Drop files, not folders."));
   const message = unusableText(file.name, new Uint8Array(start));
   if (message !== null) reject(message);
@@ -182,7 +193,7 @@ export function install(change) {
   changeChoice = change;
   for (const id of ["pick", "camera"]) {
     byId(id).addEventListener("change", (event) => {
-      analyse([...event.target.files]);
+      receive(event.target.files);
       event.target.value = ""; // allows to choose the same file again
     });
   }
@@ -205,7 +216,7 @@ export function install(change) {
     highlight(false);
     if (!hasFiles(event)) return;
     event.preventDefault();
-    analyse([...event.dataTransfer.files]);
+    receive(event.dataTransfer);
   });
-  document.addEventListener("paste", (event) => analyse([...(event.clipboardData?.files ?? [])]));
+  document.addEventListener("paste", (event) => receive(event.clipboardData?.files ?? []));
 }

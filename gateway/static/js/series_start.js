@@ -4,6 +4,7 @@ import { findVersion, knownModel, knownVersion } from "./catalog.js";
 import { titleOf } from "./choice.js";
 import { HEADER_BYTES, readHeader } from "./dicom_header.js";
 import { alertReader, button, byId, make } from "./dom.js";
+import { pathOf } from "./incoming.js";
 import { checkCatalog } from "./prediction.js";
 import { enqueue } from "./queue.js";
 import { show } from "./rejections.js";
@@ -33,7 +34,7 @@ export async function takeSeries(files, model, { add, single }) {
 async function describe(file) {
   const bytes = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0))); // the analysis says that it cannot be opened
   const header = readHeader(bytes);
-  return { file, path: file.webkitRelativePath || file.name, header, isDicom: header !== null || bytes.length === 0 };
+  return { file, path: pathOf(file), header, isDicom: header !== null || bytes.length === 0 };
 }
 
 /** Whether a model outlines something: only then several images may be meant as one volume. */

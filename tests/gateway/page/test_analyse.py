@@ -142,7 +142,7 @@ def test_rejected_file_shows_reason_and_no_label(page: Page) -> None:
         ("cut.jpg", jpeg()[:900], "Damaged or incomplete file. Export it again.", "Details: "),
         ("notes.txt", b"hello", "Unsupported file type. Export as DICOM, PNG or JPEG.", "Details: "),
         ("empty.png", b"", "This file is empty.", ""),
-        ("slices.zip", b"PK\3\4 and so on", "This is an archive of several files.", "Unpack it"),
+        ("slices.zip", b"PK\3\4 and so on", "This zip file is damaged or incomplete.", "Export it again."),
         ("report.pdf", b"%PDF-1.7", "PDFs cannot be read. Export the image as PNG.", ""),
     ):
         choose(page, payload(name, content))

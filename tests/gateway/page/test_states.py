@@ -207,7 +207,7 @@ def test_a_file_that_cannot_be_uploaded_has_advice_instead_of_a_retry(
     ("name", "content", "text"),
     [
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC photos cannot be read. Save the photo as JPEG"),
-        ("slices.zip", b"PK\3\4 and so on", "This is an archive of several files. Unpack it and drop the images."),
+        ("slices.zip", b"PK\3\4 and so on", "This zip file is damaged or incomplete. Export it again."),
         ("letter.docx", b"PK\3\4 and so on", "This is a document. Save the image in it as PNG"),
         ("report.pdf", b"%PDF-1.7", "PDFs cannot be read. Export the image as PNG."),
         ("empty.png", b"", "This file is empty."),
