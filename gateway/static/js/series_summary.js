@@ -58,7 +58,7 @@ export function warnings(stack, outcomes) {
   const places = gaps.slice(0, 3).map(({ after }) => `between slices ${after + 1} and ${after + 2}`).join(", ");
   const failed = outcomes.filter(({ problem }) => problem).length;
   return [
-    failed ? `${slices(failed)} of ${items.length} could not be analysed. They keep their place, without a result.` : null,
+    failed ? `${slices(failed)} of ${items.length} could not be analysed and ${failed === 1 ? "keeps its" : "keep their"} place without a result.` : null,
     missing ? `${slices(missing)} ${missing === 1 ? "seems" : "seem"} to be missing: ${places}${gaps.length > 3 ? " and elsewhere" : ""}.` : null,
     duplicates.length ? `${slices(duplicates.length)} ${duplicates.length === 1 ? "has" : "have"} the same position as another one.` : null,
     sizes.size > 1 ? `The slices have different sizes: ${[...sizes].join(", ")} pixels.` : null,
@@ -104,9 +104,9 @@ export function limits(outcomes) {
   const doubtful = predictions.filter(({ domain }) => isDoubtful(domain)).length;
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
-    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Their marks are counted: compare them first." : "They are not counted as above the cut-off."}` : null,
+    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Their marks count: compare them first." : "They are not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
-    isMask ? "Only single slices were validated, not the count and not the volume of an examination." : "Only single slices were validated: the count is no result for the whole examination.",
+    isMask ? "The volume was not validated: it adds up the marks of single slices." : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
   ].filter(Boolean);
 }
 

@@ -42,29 +42,31 @@ export class SeriesResult {
     const texts = this.states.map(({ text }, index) => `Slice ${index + 1} of ${this.states.length}: ${text}`);
     const top = this.isMask ? Math.max(...values) : 1;
     const unit = this.first.area && this.first.area.mm2 === undefined ? "pixels" : "mm²";
-    this.legend = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
+    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
+    this.legend = make("p", { class: "small strip-legend" }, `${bars}${crossed}${jumps}`);
     return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: "Slice" }, (index) => this.show(index));
   }
 
   draw() {
     const { first, version, finding: { kind, text } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
-    const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
-    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       first.warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), version?.warning ?? first.warning) : null,
       notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null,
       section("This slice", this.slice),
-      section("All slices", this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null, limits(this.outcomes).map((line) => make("p", { class: "small" }, line))),
+      section("All slices", ...limits(this.outcomes).map((line) => make("p", {}, line))),
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(this.isMask ? kind : "positive", first))),
       this.details(), this.downloads());
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
-        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text))),
-      make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame, this.strip.element, make("p", { class: "small strip-legend" }, `${this.legend}${crossed}${jumps}`)), facts));
+        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text)),
+        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null),
+      make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
   }
 
   details() {
@@ -111,6 +113,7 @@ export class SeriesResult {
       this.viewer?.close();
       this.viewer = new Viewer(size, this.name);
       scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), this.outcomes.length);
+      this.viewer.stages.after(this.strip.element, this.legend);
       this.frame.replaceChildren(this.viewer.element, this.missing);
     }
     return this.viewer;

@@ -24,7 +24,7 @@ export class Strip {
     const bars = states.flatMap((state, index) => bar(state, index, top));
     const marks = gaps.map((after) => svg("line", { class: "gap", x1: (after + 1) * WIDTH, x2: (after + 1) * WIDTH, y1: 0, y2: HEIGHT }));
     const cut = line === null ? [] : [svg("line", { class: "cut", x1: 0, x2: this.count * WIDTH, y1: HEIGHT * (1 - line / top), y2: HEIGHT * (1 - line / top) })];
-    this.chart = svg("svg", { class: "strip", viewBox: `0 0 ${this.count * WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.cursor, ...bars, ...marks, ...cut);
+    this.chart = svg("svg", { class: "strip", viewBox: `0 0 ${this.count * WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...bars, ...marks, ...cut, this.cursor);
     const id = `slice-${strips += 1}`;
     this.slider = make("input", { type: "range", id, min: 1, max: this.count, step: 1, value: 1 });
     this.place = make("output", { class: "place", for: id });

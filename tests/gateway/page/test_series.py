@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import hashlib
 import json
 import re
 from io import BytesIO
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -18,6 +19,7 @@ from pydicom.sequence import Sequence
 from handlers import volume
 from handlers.formats.image import Plane
 from handlers.volume import Slice
+from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
 from tests.gateway.page.scripted import script
@@ -200,14 +202,14 @@ def test_volume_of_page_is_that_of_server(modules: Page) -> None:
     groups, expected = [], []
     for number in range(60):
         count = int(random.integers(2, 12))
-        normal = [0.0, 0.0, 1.0] if number % 2 else [0.0, -0.6, 0.8]
+        normal = (0.0, 0.0, 1.0) if number % 2 else (0.0, -0.6, 0.8)
         heights = np.cumsum(random.choice([0.0, 0.005, 1.5, 3, 3, 3, 3, 9], count, p=[0.03, 0.02, *[0.95 / 6] * 6]))
-        thickness, between = random.choice([None, 2.5]), random.choice([None, 3.0])
+        thickness, between = [None if random.random() < 0.5 else length for length in (2.5, 3.0)]
         is_placed, is_turned = number % 5 != 4, number % 7 == 6
         items, slices, areas = [], [], {}
         for place in random.permutation(count):
             orientation = [1, 0, 0, 0, 1, 0] if number % 2 else tilt
-            direction = tuple(normal)
+            direction = normal
             if is_turned and place == 0:
                 orientation, direction = [0, 1, 0, 0, 0, 1], (1.0, 0.0, 0.0)
             position = [float(heights[place]) * axis + 7 for axis in normal] if is_placed else None
@@ -307,7 +309,7 @@ def test_rejected_and_missing_slices_keep_their_place(opened: Opener, static_gat
     card = series_card(page)
     expect(card.locator(".series-warnings li")).to_have_text(
         [
-            "1 slice of 6 could not be analysed. They keep their place, without a result.",
+            "1 slice of 6 could not be analysed and keeps its place without a result.",
             "1 slice seems to be missing: between slices 4 and 5.",
         ]
     )
@@ -328,7 +330,7 @@ def test_classifier_counts_slices_and_claims_nothing_else(opened: Opener, static
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(files)))
     card = series_card(page)
     expect(card.locator(".label")).to_have_text(re.compile(r"^\d of 5 slices above the 50% cut-off$"))
-    expect(card.get_by_text("the count is no result for the whole examination")).to_be_visible()
+    expect(card.get_by_text("nothing follows from the count for the examination as a whole")).to_be_visible()
     expect(card.locator(".volume")).to_have_count(0)
     expect(card.locator(".place")).to_have_text("3 of 5")
     expect(card.locator(".strip .cut")).to_have_count(1)
@@ -345,3 +347,42 @@ def test_numbered_images_are_offered_as_series_without_volume(opened: Opener, st
     expect(card.locator(".volume")).to_have_text("No volume in ml: these files state no slice distance.")
     expect(card.get_by_text("The slices are ordered by the numbers in their names")).to_be_visible()
     expect(card.locator("img.picture")).to_be_visible()
+
+
+ANALYSE = """async ([count, limits]) => {
+    const { analyseSlices } = await import("/js/series_request.js");
+    const files = Array.from({ length: count }, (_, index) => new File([`image ${index}`], `${index}.png`));
+    const model = { name: "chest", version: null, assurances: "", prevalence: "", repair: "" };
+    const shares = [];
+    const job = { signal: new AbortController().signal, progress: (share) => shares.push(share) };
+    const { outcomes, volume } = await analyseSlices(files, model, job, limits);
+    const digests = outcomes.map(({ prediction, problem }) => prediction?.image.sha256 ?? problem.status);
+    return { digests, volume, shares };
+}"""
+
+
+def test_long_series_takes_several_requests_and_late_slices_another(opened: Opener, static_gateway: Gateway) -> None:
+    """A server that accepts 4 images of a request, and has time for 3 of them."""
+    requests: list[list[str]] = []
+
+    def respond(route: Route) -> None:
+        instances = json.loads(route.request.post_data_buffer or b"")["instances"]
+        images = [base64.b64decode(entry["b64"].partition(",")[2]) for entry in instances]
+        requests.append([image.decode() for image in images])
+        if len(images) > 4:
+            route.fulfill(status=413, json={"status": 413, "title": "Too large"})
+            return
+        late = {"status": 503, "title": "Out of time", "detail": "Send fewer images."}
+        bad = {"status": 422, "title": "Unusable image", "detail": "No contrast."}
+        results = [bad if image == b"image 6" else prediction(image) for image in images[:3]]
+        route.fulfill(json={"predictions": results + [late] * len(images[3:]), "volume": {"ml": 1}})
+
+    page = opened(static_gateway.url, ready=False, prepare=lambda page: script(page, answer=respond))
+    analysed = page.evaluate(ANALYSE, [10, {"images": 5, "bytes": 1e6}])
+    expected: list[str | int] = [hashlib.sha256(f"image {index}".encode()).hexdigest() for index in range(10)]
+    expected[6] = 422
+    assert analysed["digests"] == expected
+    assert analysed["volume"] is None  # of no request with all slices
+    assert max(map(len, requests)) == 5
+    assert requests[0] == [f"image {index}" for index in (0, 2, 4, 6, 8)]
+    assert all(0 <= share <= 1 for share in analysed["shares"])
