@@ -3,41 +3,39 @@
 import { post } from "./api.js";
 import { make } from "./dom.js";
 
-const AHEAD = 3; // slices on either side
-const PARALLEL = 2;
+const AHEAD = 4; // slices on either side
+const PARALLEL = 3;
 
 /** Loads pictures; `path` and `options` are of requests for those that the browser cannot decode. */
 export class SlicePictures {
   constructor(files, outcomes, path, options) {
     Object.assign(this, { files, outcomes, path, options });
-    this.loading = new Map(); // index -> promise of an image element, or null
-    this.urls = [];
+    this.loaded = new Map(); // index -> image element, null without one
+    this.running = new Set();
     this.wanted = [];
-    this.running = 0;
+    this.urls = [];
+    this.onLoad = () => {};
   }
 
-  /** Return a promise of the picture of a slice, null if there is none; its neighbours are loaded next. */
-  async load(index) {
-    const picture = this.start(index);
-    const near = Array.from({ length: 2 * AHEAD }, (_, at) => index + (at % 2 ? -1 : 1) * (Math.floor(at / 2) + 1));
-    this.wanted = near.filter((other) => other in this.files && !this.loading.has(other));
+  /** Return the picture of a slice: null if there is none, undefined until `onLoad(index)` is called. */
+  get(index) {
+    // Slices that the reader has scrolled past are not loaded any more.
+    this.wanted = Array.from({ length: 2 * AHEAD + 1 }, (_, at) => index + (at % 2 ? 1 : -1) * Math.ceil(at / 2));
     this.next();
-    return picture;
+    return this.loaded.get(index);
   }
 
   next() {
-    while (this.running < PARALLEL && this.wanted.length) {
-      this.running += 1;
-      this.start(this.wanted.shift()).finally(() => {
-        this.running -= 1;
-        this.next();
-      });
-    }
+    this.wanted = this.wanted.filter((index) => index in this.files && !this.loaded.has(index) && !this.running.has(index));
+    while (this.running.size < PARALLEL && this.wanted.length) this.start(this.wanted.shift());
   }
 
-  start(index) {
-    if (!this.loading.has(index)) this.loading.set(index, this.fetch(index));
-    return this.loading.get(index);
+  async start(index) {
+    this.running.add(index);
+    this.loaded.set(index, await this.fetch(index));
+    this.running.delete(index);
+    this.next();
+    this.onLoad(index);
   }
 
   async fetch(index) {

@@ -57,6 +57,7 @@ function offer(stack, model, add, single) {
       button("One examination", decide(() => submit(stack, model, add)), { class: "button primary" }),
       button("Separate images", decide(() => { for (const { file } of stack.items) single(file); }))));
   byId("waiting").after(notice);
+  notice.scrollIntoView({ block: "nearest" });
   alertReader(text);
 }
 

@@ -98,15 +98,16 @@ export function headline(outcomes, version) {
 }
 
 /** Return what limits the count, in sentences: slices that are uncertain or unlike the training images. */
-export function limits(outcomes) {
+export function limits(stack, outcomes) {
   const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
   const isMask = predictions.some(({ area }) => area);
   const doubtful = predictions.filter(({ domain }) => isDoubtful(domain)).length;
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
-    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Their marks count: compare them first." : "They are not counted as above the cut-off."}` : null,
+    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Marks there count; compare them first." : "They are not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
-    isMask ? "The volume was not validated: it adds up the marks of single slices." : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
+    isMask ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
+    isMask && stack.kind === "dicom" ? "The volume was not validated: it adds up the marks of single slices." : null,
   ].filter(Boolean);
 }
 

@@ -12,7 +12,7 @@ import { document as wholeDocument, table } from "./series_downloads.js";
 import { SlicePictures } from "./series_pictures.js";
 import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
-import { Strip } from "./strip.js";
+import { isUnsure, Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
@@ -30,7 +30,8 @@ export class SeriesResult {
     this.modelName = displayName(version, model.name);
     this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
     this.frame = make("div", { class: "series-viewer" });
-    this.missing = make("p", { class: "no-picture small", hidden: true });
+    this.note = make("p", { class: "no-picture small", hidden: true });
+    this.pictures.onLoad = (index) => { if (index === this.strip.index) this.show(index); };
     this.slice = make("div", { class: "this-slice" });
     this.strip = this.drawStrip();
     this.element = this.draw();
@@ -43,9 +44,10 @@ export class SeriesResult {
     const top = this.isMask ? Math.max(...values) : 1;
     const unit = this.first.area && this.first.area.mm2 === undefined ? "pixels" : "mm²";
     const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unlike the training images, or uncertain." : "";
     const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
     const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
-    this.legend = make("p", { class: "small strip-legend" }, `${bars}${crossed}${jumps}`);
+    this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${crossed}${jumps}`);
     return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: "Slice" }, (index) => this.show(index));
   }
 
@@ -57,7 +59,7 @@ export class SeriesResult {
       first.warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), version?.warning ?? first.warning) : null,
       notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null,
       section("This slice", this.slice),
-      section("All slices", ...limits(this.outcomes).map((line) => make("p", {}, line))),
+      section("All slices", ...limits(this.stack, this.outcomes).map((line) => make("p", {}, line))),
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(this.isMask ? kind : "positive", first))),
       this.details(), this.downloads());
@@ -90,21 +92,25 @@ export class SeriesResult {
       make("div", { class: "row" }, button("Slices (CSV)", csv), button("Examination (JSON)", json)));
   }
 
-  /** Show a slice. */
-  async show(index) {
+  /** Show a slice. Until its picture is loaded there is none, never that of another slice. */
+  show(index) {
     this.slice.replaceChildren(...this.describe(index));
     const { prediction } = this.outcomes[index];
-    const picture = await this.pictures.load(index);
-    const overlay = prediction?.mask && prediction.area.pixels ? await colourize(toPng(prediction.mask.data), "mask", prediction.image) : null;
-    if (index !== this.strip.index) return; // the reader has gone further
+    const picture = this.pictures.get(index);
     const size = prediction?.image ?? { width: picture?.naturalWidth ?? this.first.image.width, height: picture?.naturalHeight ?? this.first.image.height };
     const viewer = this.viewerOf(size);
     if (picture) picture.alt = `Slice ${index + 1} of ${this.outcomes.length}`;
     viewer.image?.remove();
-    viewer.show(picture ?? make("canvas", { ...sizeOf(size), "aria-hidden": "true" }));
-    viewer.setOverlay(overlay, "mask");
-    this.missing.hidden = picture !== null;
-    this.missing.textContent = prediction ? "The server does not show a picture of this slice alone." : "No picture: this slice could not be analysed.";
+    viewer.show(picture ?? blank(size));
+    viewer.setOverlay(this.isMask ? blank(size) : null, "mask");
+    this.note.hidden = Boolean(picture);
+    this.note.textContent = noteText(picture, prediction);
+    if (picture && prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
+  }
+
+  async showMask(index, { mask, image }) {
+    const overlay = await colourize(toPng(mask.data), "mask", image);
+    if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
   }
 
   /** Return the viewer, a new one for slices of another size. */
@@ -114,7 +120,7 @@ export class SeriesResult {
       this.viewer = new Viewer(size, this.name);
       scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), this.outcomes.length);
       this.viewer.stages.after(this.strip.element, this.legend);
-      this.frame.replaceChildren(this.viewer.element, this.missing);
+      this.frame.replaceChildren(this.viewer.element, this.note);
     }
     return this.viewer;
   }
@@ -128,7 +134,7 @@ export class SeriesResult {
       ["Slice", `${index + 1} of ${this.outcomes.length}`],
       ["File", this.stack.items[index].file.name],
       ["Position", place === undefined ? null : millimetres(place)],
-      ["Area", prediction?.area ? areaText(prediction.area) : null],
+      ["Area", prediction?.area?.pixels ? areaText(prediction.area) : null],
       ["Probability", label ? `${percent(prediction.probabilities[label])} (${label})` : null],
       ["Image check", prediction?.domain ? domainText(prediction.domain) : null],
       ["Reason", problem ? problem.message : null],
@@ -148,4 +154,9 @@ export class SeriesResult {
   }
 }
 
-const sizeOf = ({ width, height }) => ({ width, height });
+const blank = ({ width, height }) => make("canvas", { width, height, "aria-hidden": "true" });
+
+function noteText(picture, prediction) {
+  if (picture === undefined) return "Loading the picture …";
+  return prediction ? "The server does not show a picture of this slice alone." : "No picture: this slice could not be analysed.";
+}

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 100; // of the strip's coordinates; a slice is 10 wide
 const WIDTH = 10;
 const GAP = 1.5;
-const SMALLEST = 3; // height of a bar that is not 0
+const SMALLEST = 4; // height of a bar that is not 0
 let strips = 0;
 
 /**
@@ -59,6 +59,9 @@ export class Strip {
   }
 }
 
+/** Whether the result of a slice must not be relied on. */
+export const isUnsure = (kind) => kind === "doubtful" || kind === "uncertain";
+
 /** Return the shapes of one slice: a bar, or a crossed field where there is no result. */
 function bar({ value, kind, marked }, index, top) {
   const x = index * WIDTH + GAP;
@@ -67,9 +70,9 @@ function bar({ value, kind, marked }, index, top) {
     return [svg("rect", { class: "none", x, y: 0, width, height: HEIGHT }),
       svg("path", { class: "cross", d: `M${x} 0L${x + width} ${HEIGHT}M${x + width} 0L${x} ${HEIGHT}` })];
   }
-  if (value === 0) return [];
+  if (value === 0 && !isUnsure(kind)) return [];
   const height = top > 0 ? Math.max(SMALLEST, HEIGHT * Math.min(1, value / top)) : SMALLEST;
-  return [svg("rect", { class: `bar ${marked ? "marked" : ""} ${kind === "doubtful" || kind === "uncertain" ? "unsure" : ""}`.trim(), x, y: HEIGHT - height, width, height })];
+  return [svg("rect", { class: `bar ${marked ? "marked" : ""} ${isUnsure(kind) ? "unsure" : ""}`.trim(), x, y: HEIGHT - height, width, height })];
 }
 
 function svg(tag, attributes, ...children) {
