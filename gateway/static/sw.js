@@ -4,14 +4,15 @@
 const CACHE = "radserve-shell";
 const SHELL = [
   "./", "manifest.webmanifest", "icons/icon.svg", "icons/icon-192.png",
-  "css/base.css", "css/layout.css", "css/result.css", "css/history.css", "css/series.css",
-  "js/analyse.js", "js/api.js", "js/assurances.js", "js/catalog.js", "js/choice.js", "js/chooser.js", "js/display.js", "js/dom.js",
-  "js/domain.js", "js/evidence.js", "js/file_type.js", "js/format.js", "js/history.js", "js/key_dialog.js", "js/main.js",
+  "css/base.css", "css/layout.css", "css/result.css", "css/history.css", "css/viewer.css",
+  "js/analyse.js", "js/api.js", "js/assurances.js", "js/catalog.js", "js/choice.js", "js/chooser.js", "js/colour_map.js", "js/dicom_values.js", "js/display.js", "js/dom.js",
+  "js/domain.js", "js/evidence.js", "js/file_type.js", "js/format.js", "js/heat_map.js", "js/history.js", "js/key_dialog.js", "js/legend.js", "js/main.js",
   "js/model_card.js", "js/model_panel.js", "js/models.js", "js/pictures.js", "js/prediction.js", "js/predictive_values.js", "js/prevalence.js",
   "js/probabilities.js", "js/problems.js", "js/queue.js", "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js",
-  "js/service.js", "js/service_state.js", "js/theme.js", "js/upload.js", "js/verdict.js", "js/viewer.js", "js/waiting_list.js",
+  "js/service.js", "js/service_state.js", "js/theme.js", "js/upload.js", "js/verdict.js", "js/viewer.js", "js/viewer_gestures.js",
+  "js/waiting_list.js", "js/window_level.js", "js/windowing.js",
   "js/crc32.js", "js/incoming.js", "js/zip_reader.js",
-  "js/dicom_header.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js", "js/series_request.js", "js/series_start.js",
+  "css/series.css", "js/dicom_header.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js", "js/series_request.js", "js/series_start.js",
   "js/series_summary.js", "js/series_view.js", "js/slice_scroll.js", "js/strip.js",
 ].map((path) => new URL(path, self.registration.scope).href);
 

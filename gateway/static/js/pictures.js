@@ -1,26 +1,14 @@
 // Draws pictures: coloured heat maps and masks, pictures to download, and the reduced image.
 
+import { overlayColours } from "./colour_map.js";
 import { make } from "./dom.js";
 
 const MAX_SIZE = 2048;
-const MASK_COLOUR = [255, 0, 255];
-const HEAT_COLOURS = [[48, 18, 120], [38, 110, 230], [32, 200, 190], [150, 230, 70], [250, 190, 50], [225, 60, 20]];
 
 /** Return the PNG file of a prediction's base64 data. */
 export function toPng(base64) {
   return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" });
 }
-
-/** Return red, green, blue and alpha of a heat map value; 0 is transparent. */
-function heatColour(value) {
-  const position = (value / 255) * (HEAT_COLOURS.length - 1);
-  const left = Math.min(Math.floor(position), HEAT_COLOURS.length - 2);
-  const share = position - left;
-  const colour = HEAT_COLOURS[left].map((part, index) => Math.round(part + (HEAT_COLOURS[left + 1][index] - part) * share));
-  return [...colour, Math.min(255, Math.round(value * 1.6))];
-}
-
-const maskColour = (value) => [...MASK_COLOUR, value > 127 ? 255 : 0];
 
 /** Paint a gray PNG in colour; `kind` is `heat` or `mask`. Throws if the PNG does not have the given size. */
 export async function colourize(blob, kind, { width, height }) {
@@ -34,7 +22,7 @@ export async function colourize(blob, kind, { width, height }) {
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-  const table = Array.from({ length: 256 }, (_, value) => (kind === "heat" ? heatColour(value) : maskColour(value)));
+  const table = overlayColours(kind);
   for (let at = 0; at < pixels.data.length; at += 4) pixels.data.set(table[pixels.data[at]], at);
   context.putImageData(pixels, 0, 0);
   return canvas;

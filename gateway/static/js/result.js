@@ -2,11 +2,12 @@
 
 import { post } from "./api.js";
 import { scopeTerms } from "./assurances.js";
-import { displayName } from "./display.js";
+import { acceptsPhotographs, displayName } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, prevalenceControl, section } from "./evidence.js";
 import { cutoff, isUncertain, labelText, localTime, percent, stem } from "./format.js";
+import { isStrongestOutside } from "./heat_map.js";
 import { showCard } from "./model_card.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
 import { parseExplanation, positiveLabel } from "./prediction.js";
@@ -18,6 +19,7 @@ import { nextStep, symbol, verdict } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
+const OUTSIDE = "The heat map is strongest outside the body: the result may rest on a marker, a margin or the background. Do not rely on it.";
 
 /**
  * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. `assurances`,
@@ -39,7 +41,7 @@ export class Result {
     this.path = `${prediction.model.name}/${prediction.model.version}`;
     this.download = `${stem(this.name)}.${prediction.model.name}`;
     this.overlay = null;
-    this.viewer = new Viewer(prediction.image, this.name);
+    this.viewer = new Viewer(prediction.image, this.name, { windows: !acceptsPhotographs(version) });
     this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
     this.downloads = make("div", { class: "row" }, this.pictureButton,
       button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${this.download}.json`)));
@@ -120,7 +122,7 @@ export class Result {
   async fill() {
     try {
       const image = await this.loadImage();
-      this.viewer.show(image);
+      this.viewer.show(image, this.options.repair ? null : this.file);
       this.pictureButton.disabled = false;
       const { input } = this.version ?? {};
       if (input && input.width <= SMALL_INPUT && input.height <= SMALL_INPUT) this.viewer.pair(reduced(image, input));
@@ -154,12 +156,14 @@ export class Result {
 
   async addOverlay(blob, kind) {
     this.overlay = await colourize(blob, kind, this.prediction.image);
-    this.viewer.setOverlay(this.overlay, kind === "heat" ? "heat map" : "mask");
+    const isOutside = kind === "heat" && this.viewer.image && !acceptsPhotographs(this.version) && await isStrongestOutside(this.viewer.image, blob);
+    this.overlayWarning = isOutside ? OUTSIDE : null;
+    this.viewer.setOverlay(this.overlay, kind === "heat" ? "heat map" : "mask", this.overlayWarning);
     this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${this.download}.${kind}.png`)));
   }
 
   async toggleHeatMap() {
-    if (this.overlay) this.viewer.setOverlay(this.viewer.overlay ? null : this.overlay, "heat map");
+    if (this.overlay) this.viewer.setOverlay(this.viewer.overlay ? null : this.overlay, "heat map", this.overlayWarning);
     else await this.loadHeatMap();
     const isShown = this.viewer.overlay !== null;
     this.heatButton.setAttribute("aria-pressed", String(isShown));
@@ -172,7 +176,7 @@ export class Result {
     try {
       const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file, this.options), this.prediction);
       await this.addOverlay(toPng(explanation.data), "heat");
-      announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown.`);
+      announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown. ${this.overlayWarning ?? ""}`);
     } catch (error) {
       show(`${this.name}, heat map`, error);
     }

@@ -1,50 +1,87 @@
-// Image viewer: overlay with opacity, zoom, and panning by mouse, touch or keyboard.
+// Image viewer: image with window, overlay with opacity and legend, zoom, and panning by mouse, touch or keyboard.
 
 import { button, make } from "./dom.js";
+import { legend } from "./legend.js";
+import { installGestures } from "./viewer_gestures.js";
+import { Windowing } from "./windowing.js";
 
 const MAX_ZOOM = 8;
 const STEP = 1.4;
 const MAX_FIT = 20; // screen pixels per image pixel
 let viewers = 0;
 
-/** Viewer of an image with a given size and name. */
+/**
+ * Viewer of an image with a given size and name; `element` is to be inserted into the page.
+ *
+ * `stage` is the frame that has the focus, `image` and `overlay` are what it shows. `windows` is false for photographs.
+ */
 export class Viewer {
-  constructor({ width, height }, name) {
+  constructor({ width, height }, name, { windows = true } = {}) {
     this.width = width;
     this.height = height;
-    this.zoom = 1;
+    this.image = null;
     this.overlay = null;
-    this.sheet = make("div", { class: "sheet" });
-    this.stage = make("div", {
-      class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: plus and minus zoom, arrow keys move`,
-    }, this.sheet);
-    this.level = make("output", { class: "level" }, "100%");
-    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers += 1}` });
-    this.opacityRow = make("div", { class: "opacity", hidden: true },
-      this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider);
+    this.zoom = 1;
+    this.scale = 1; // screen pixels per image pixel at zoom 1
+    this.windowing = windows ? new Windowing(name) : null;
+    this.sheet = make("div", { class: "sheet" }, this.windowing?.canvas);
+    this.stage = make("div", { class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: ${help(windows)}` }, this.sheet);
     this.stages = make("div", { class: "stages" }, this.stage);
-    this.element = make("div", { class: "viewer" }, this.stages, make("div", { class: "tools" },
-      this.opacityRow,
-      make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
-        button("−", () => this.zoomTo(this.zoom / STEP), { "aria-label": "Zoom out", class: "button square" }),
-        this.level,
-        button("+", () => this.zoomTo(this.zoom * STEP), { "aria-label": "Zoom in", class: "button square" }),
-        button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to the frame" }))));
-    this.slider.addEventListener("input", () => this.applyOpacity());
-    this.stage.addEventListener("keydown", (event) => this.onKey(event));
-    this.stage.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
-    this.stage.addEventListener("pointerdown", (event) => this.onDrag(event));
-    this.sheet.classList.toggle("coarse", Math.max(width, height) <= 128);
+    this.element = make("div", { class: "viewer" }, this.stages,
+      make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlayControls());
+    installGestures(this);
+    this.setTool("move");
+    for (const event of ["pointerenter", "focusin"]) {
+      this.element.addEventListener(event, () => this.image && this.windowing?.prepare(), { once: true });
+    }
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(this.stage);
   }
 
-  /** Show the image. */
-  show(image) {
+  /** What a drag does: two buttons, one of them pressed. */
+  tools() {
+    if (!this.windowing) return null;
+    this.toolButtons = [["move", "Move"], ["window", "Window"]].map(([tool, text]) =>
+      button(text, () => this.setTool(tool), { "data-tool": tool, "aria-label": `${text} by dragging` }));
+    return make("div", { class: "drag-tools", role: "group", "aria-label": "Drag to" }, make("span", { class: "small", "aria-hidden": "true" }, "Drag to"), this.toolButtons);
+  }
+
+  zoomControls() {
+    this.level = make("output", { class: "level" }, "100%");
+    return make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
+      button("−", () => this.zoomTo(this.zoom / STEP), { "aria-label": "Zoom out", class: "button square" }),
+      this.level,
+      button("+", () => this.zoomTo(this.zoom * STEP), { "aria-label": "Zoom in", class: "button square" }),
+      button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to the frame" }),
+      button("1:1", () => this.zoomTo(this.actualSize), { "aria-label": "1:1, one pixel of the image on one of the screen" }));
+  }
+
+  overlayControls() {
+    viewers += 1;
+    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers}` });
+    this.slider.addEventListener("input", () => this.applyOpacity());
+    this.legend = make("div", { class: "legend-place" });
+    this.overlayNote = make("p", { class: "warning", hidden: true });
+    this.overlayRow = make("div", { class: "overlay-tools", hidden: true }, this.overlayNote, this.legend,
+      make("div", { class: "opacity" }, this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider));
+    return this.overlayRow;
+  }
+
+  /**
+   * Show an image (img or canvas), in place of the one before; zoom, window and overlay stay.
+   *
+   * `file` is the unchanged file that the image shows: a DICOM file has the values for windowing.
+   */
+  show(image, file = null) {
+    this.image?.remove();
     this.image = image;
+    this.width = image.naturalWidth ?? image.width;
+    this.height = image.naturalHeight ?? image.height;
+    this.sheet.classList.toggle("coarse", Math.max(this.width, this.height) <= 128);
     image.classList.add("picture");
     image.draggable = false;
     this.sheet.prepend(image);
+    this.windowing?.load(image, file);
     this.fit();
   }
 
@@ -54,13 +91,16 @@ export class Viewer {
     this.stages.append(element);
   }
 
-  /** Show an overlay, or none (null). */
-  setOverlay(canvas, name = "") {
+  /** Show an overlay, `name` is "heat map" or "mask", or none (null); `warning` is a sentence about it. */
+  setOverlay(canvas, name = "", warning = null) {
     this.overlay?.remove();
     this.overlay = canvas;
-    this.opacityRow.hidden = canvas === null;
+    this.overlayRow.hidden = canvas === null;
     if (canvas === null) return;
     this.opacityLabel.textContent = `Opacity of the ${name}`;
+    this.legend.replaceChildren(legend(name) ?? "");
+    this.overlayNote.textContent = warning ?? "";
+    this.overlayNote.hidden = warning === null;
     canvas.classList.add("overlay");
     this.sheet.append(canvas);
     this.applyOpacity();
@@ -75,18 +115,32 @@ export class Viewer {
     this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
   }
 
+  /** Let a drag move the image ("move") or change its window ("window"). */
+  setTool(tool) {
+    this.tool = tool;
+    this.stage.classList.toggle("window-tool", tool === "window");
+    for (const control of this.toolButtons ?? []) control.setAttribute("aria-pressed", String(control.dataset.tool === tool));
+  }
+
   fit() {
     const { clientWidth, clientHeight } = this.stage;
     if (!clientWidth || !clientHeight) return;
-    const fitting = Math.min(clientWidth / this.width, clientHeight / this.height, MAX_FIT);
-    this.sheet.style.width = `${Math.floor(this.width * fitting * this.zoom)}px`;
-    this.sheet.style.height = `${Math.floor(this.height * fitting * this.zoom)}px`;
-    this.level.textContent = `${Math.round(100 * this.zoom)}%`;
+    this.scale = Math.min(clientWidth / this.width, clientHeight / this.height, MAX_FIT);
+    this.sheet.style.width = `${Math.floor(this.width * this.scale * this.zoom)}px`;
+    this.sheet.style.height = `${Math.floor(this.height * this.scale * this.zoom)}px`;
+    this.stage.classList.toggle("zoomed", this.zoom > 1);
+    this.level.textContent = this.zoom === this.actualSize ? "1:1" : `${Math.round(100 * this.zoom)}%`;
+  }
+
+  /** Zoom at which one pixel of the image is one of the screen. */
+  get actualSize() {
+    return 1 / (this.scale * window.devicePixelRatio);
   }
 
   /** Zoom around a point of the stage, by default its centre. */
   zoomTo(level, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    const zoom = Math.min(MAX_ZOOM, Math.max(1, level));
+    const { actualSize } = this;
+    const zoom = Math.min(Math.max(MAX_ZOOM, actualSize), Math.max(Math.min(1, actualSize), level));
     const ratio = zoom / this.zoom;
     const left = (this.stage.scrollLeft + x) * ratio - x;
     const top = (this.stage.scrollTop + y) * ratio - y;
@@ -95,40 +149,12 @@ export class Viewer {
     this.stage.scrollTo(left, top);
   }
 
-  onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * STEP);
-    else if (event.key === "-") this.zoomTo(this.zoom / STEP);
-    else if (event.key === "0") this.zoomTo(1);
-    else return;
-    event.preventDefault();
-  }
-
-  onWheel(event) {
-    // Without Ctrl, which a touchpad pinch sets too, the wheel scrolls the page.
-    if (!event.ctrlKey) return;
-    event.preventDefault();
-    const box = this.stage.getBoundingClientRect();
-    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 200), event.clientX - box.left, event.clientY - box.top);
-  }
-
-  onDrag(start) {
-    if (start.pointerType !== "mouse" || start.button !== 0 || this.zoom === 1) return;
-    const { scrollLeft, scrollTop } = this.stage;
-    const move = (event) => this.stage.scrollTo(scrollLeft - event.clientX + start.clientX, scrollTop - event.clientY + start.clientY);
-    const end = () => {
-      this.stage.removeEventListener("pointermove", move);
-      this.stage.classList.remove("dragging");
-    };
-    this.stage.setPointerCapture(start.pointerId);
-    this.stage.classList.add("dragging");
-    this.stage.addEventListener("pointermove", move);
-    this.stage.addEventListener("pointerup", end, { once: true });
-    this.stage.addEventListener("pointercancel", end, { once: true });
-  }
-
   /** Release the observer. */
   close() {
     this.observer.disconnect();
   }
+}
+
+function help(windows) {
+  return `plus and minus zoom, 0 fits, 1 shows actual size, arrow keys move${windows ? ", Shift and arrow keys change the window, I inverts, R resets, W switches what a drag does" : ""}`;
 }

@@ -1,0 +1,132 @@
+// Reads the stored values of uncompressed gray DICOM files, which windowing needs; everything else has none (null).
+
+const EXPLICIT = "1.2.840.10008.1.2.1"; // little endian
+const IMPLICIT = "1.2.840.10008.1.2";
+const LONG = new Set(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]); // PS3.5 section 7.1.2
+const UNDEFINED = 0xffffffff;
+const ITEM_END = 0xfffee00d;
+const SEQUENCE_END = 0xfffee0dd;
+const MAX_DEPTH = 16;
+const TAGS = {
+  syntax: 0x00020010, modality: 0x00080060, samples: 0x00280002, frames: 0x00280008, rows: 0x00280010, columns: 0x00280011,
+  allocated: 0x00280100, stored: 0x00280101, isSigned: 0x00280103, padding: 0x00280120, center: 0x00281050, width: 0x00281051,
+  intercept: 0x00281052, slope: 0x00281053, pixels: 0x7fe00010,
+};
+
+/** Walks over the elements of a data set. */
+class Reader {
+  constructor(buffer) {
+    this.view = new DataView(buffer);
+    this.at = 132;
+  }
+
+  get isDone() {
+    return this.at + 8 > this.view.byteLength;
+  }
+
+  /** Return the next element's tag, offset and length, and go behind its header. */
+  header(isExplicit) {
+    const { view, at } = this;
+    const tag = view.getUint16(at, true) * 0x10000 + view.getUint16(at + 2, true);
+    const kind = isExplicit && tag < 0xfffe0000 ? String.fromCharCode(view.getUint8(at + 4), view.getUint8(at + 5)) : "";
+    const isShort = kind !== "" && !LONG.has(kind);
+    this.at += LONG.has(kind) ? 12 : 8;
+    const length = isShort ? view.getUint16(at + 6, true) : view.getUint32(this.at - 4, true);
+    return { tag, kind, offset: this.at, length };
+  }
+
+  /** Go behind a value; one of undefined length holds items up to a delimiter. */
+  skip({ tag, kind, length }, isExplicit, depth = 0) {
+    if (length !== UNDEFINED) {
+      this.at += length;
+      return;
+    }
+    if (depth > MAX_DEPTH) throw new RangeError("nested too deeply");
+    const end = tag === 0xfffee000 ? ITEM_END : SEQUENCE_END;
+    while (!this.isDone) {
+      const inner = this.header(isExplicit && kind !== "UN"); // PS3.5 section 6.2.2: unknown sequences are implicit
+      if (inner.tag === end) return;
+      this.skip(inner, isExplicit && kind !== "UN", depth + 1);
+    }
+  }
+
+  text({ offset, length }) {
+    return new TextDecoder("latin1").decode(new Uint8Array(this.view.buffer, offset, length)).replace(/[\0 ]+$/, "");
+  }
+}
+
+/** Return the elements of `TAGS` by name, and the reader; null if the values are compressed or this is not DICOM. */
+function elements(buffer) {
+  if (buffer.byteLength < 140 || new TextDecoder("latin1").decode(new Uint8Array(buffer, 128, 4)) !== "DICM") return null;
+  const names = new Map(Object.entries(TAGS).map(([name, tag]) => [tag, name]));
+  const reader = new Reader(buffer);
+  const found = {};
+  let isExplicit = true; // the group of the file's meta information always is
+  while (!reader.isDone) {
+    if (reader.view.getUint16(reader.at, true) !== 2 && found.syntax) {
+      const syntax = reader.text(found.syntax);
+      if (syntax !== EXPLICIT && syntax !== IMPLICIT) return null;
+      isExplicit = syntax === EXPLICIT;
+    }
+    const element = reader.header(isExplicit);
+    const name = names.get(element.tag);
+    if (name) found[name] = element;
+    if (name === "pixels") break;
+    reader.skip(element, isExplicit);
+  }
+  return { found, reader };
+}
+
+/** Return the stored values as signed or unsigned numbers; bits above the stored ones are no part of them. */
+function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
+  const bytes = buffer.slice(offset, offset + count * (allocated / 8));
+  if (allocated === 8) return isSigned ? new Int8Array(bytes) : new Uint8Array(bytes);
+  const values = isSigned ? new Int16Array(bytes) : new Uint16Array(bytes);
+  const spare = allocated - stored;
+  if (spare > 0) {
+    for (let at = 0; at < values.length; at += 1) {
+      const shifted = values[at] << (16 + spare);
+      values[at] = isSigned ? shifted >> (16 + spare) : shifted >>> (16 + spare);
+    }
+  }
+  return values;
+}
+
+/**
+ * Return what a DICOM file stores: `values` (integers, row after row), `width`, `height`, `slope`, `intercept`, `modality`,
+ * `padding` (a value or null) and `window` (the file's first one or null).
+ */
+export function parseValues(buffer) {
+  try {
+    const parsed = elements(buffer);
+    return parsed?.found.pixels ? described(buffer, parsed) : null;
+  } catch (error) {
+    if (error instanceof RangeError) return null; // read behind the end: damaged
+    throw error;
+  }
+}
+
+function described(buffer, { found, reader }) {
+  const integer = (name, missing) => (found[name] ? reader.view.getUint16(found[name].offset, true) : missing);
+  const decimal = (name, missing) => {
+    const value = found[name] ? Number.parseFloat(reader.text(found[name])) : Number.NaN; // of several the first
+    return Number.isFinite(value) ? value : missing;
+  };
+  const width = integer("columns", 0);
+  const height = integer("rows", 0);
+  const bits = { allocated: integer("allocated", 0), stored: integer("stored", 0), isSigned: integer("isSigned", 0) === 1 };
+  const isGray = integer("samples", 1) === 1 && decimal("frames", 1) === 1;
+  const isWhole = (bits.allocated === 8 || bits.allocated === 16) && bits.stored > 0 && bits.stored <= bits.allocated;
+  if (!isGray || !isWhole || width * height === 0 || found.pixels.length < width * height * (bits.allocated / 8)) return null;
+  const values = samples(buffer, found.pixels, width * height, bits);
+  if (values.length !== width * height) return null;
+  const padding = integer("padding", null);
+  const center = decimal("center", null);
+  const range = decimal("width", null);
+  return {
+    values, width, height,
+    slope: decimal("slope", 1) || 1, intercept: decimal("intercept", 0), modality: found.modality ? reader.text(found.modality) : "",
+    padding: padding !== null && bits.isSigned ? (padding << 16) >> 16 : padding,
+    window: center !== null && range > 0 ? { level: center, width: range } : null,
+  };
+}

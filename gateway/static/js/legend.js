@@ -1,0 +1,40 @@
+// Legend of an overlay: what its colours mean.
+
+import { heatColour, MASK } from "./colour_map.js";
+import { make } from "./dom.js";
+
+const STEPS = 64;
+
+/** Return the legend of an overlay by its name ("heat map" or "mask"); null for others. */
+export function legend(name) {
+  if (name === "heat map") return heatLegend();
+  if (name === "mask") return make("p", { class: "key small" }, patch(), "Marked by the model");
+  return null;
+}
+
+function heatLegend() {
+  const bar = canvas(STEPS, (at) => heatColour(at / (STEPS - 1)));
+  bar.setAttribute("role", "img");
+  bar.setAttribute("aria-label", "Colours of the heat map: from 0, dark violet, through green to 1, yellow");
+  return make("div", { class: "key small" }, bar,
+    make("div", { class: "ticks", "aria-hidden": "true" }, make("span", {}, "0"), make("span", {}, "0.5"), make("span", {}, "1")),
+    make("p", {}, "Influence on the result: 0 means no influence, 1 the strongest in this image. Not comparable between images."));
+}
+
+function patch() {
+  const square = canvas(1, () => MASK);
+  square.setAttribute("aria-hidden", "true");
+  square.classList.add("patch");
+  return square;
+}
+
+/** Return a row of pixels with the colours of their positions. */
+function canvas(width, colour) {
+  const element = make("canvas", { width, height: 1 });
+  const context = element.getContext("2d");
+  for (let at = 0; at < width; at += 1) {
+    context.fillStyle = `rgb(${colour(at).join(" ")})`;
+    context.fillRect(at, 0, 1, 1);
+  }
+  return element;
+}

@@ -1,0 +1,159 @@
+// Window, level and inversion of a viewer: controls, and the canvas over the image. The model never gets what they show.
+
+import { parseValues } from "./dicom_values.js";
+import { button, make } from "./dom.js";
+import { dragged, IDENTITY, levels, paint, presets, reach, sourceOf } from "./window_level.js";
+
+const MAX_PIXELS = 16_000_000; // of a canvas in all browsers
+const OWN = "own";
+const CUSTOM = "custom";
+const NOTE = "Changes the view only: the model always gets the film's own window.";
+let count = 0;
+
+/** Controls of the window; `canvas` covers the image that `load` names, unless it is shown unchanged. */
+export class Windowing {
+  constructor(name) {
+    count += 1;
+    this.canvas = make("canvas", { class: "adjusted", "aria-hidden": "true", hidden: true });
+    this.window = null; // of units; null is the film's own
+    this.isInverted = false;
+    this.preset = make("select", { id: `window-${count}` });
+    this.level = make("input", { type: "number", step: "any", id: `level-${count}` });
+    this.width = make("input", { type: "number", step: "any", min: 1, id: `width-${count}` });
+    this.inversion = button("Invert", () => this.invert(), { "aria-pressed": "false" });
+    this.note = make("p", { class: "small" }, NOTE);
+    this.fields = make("div", { class: "fields" }, field("Window", this.preset), field("Level", this.level), field("Width", this.width), this.inversion);
+    this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` }, this.fields, this.note);
+    this.preset.addEventListener("change", () => this.choose(this.preset.value));
+    for (const input of [this.level, this.width]) input.addEventListener("change", () => this.type());
+    this.setOptions([]);
+  }
+
+  /** Adjust another image, of a file that may have stored values; the window stays. */
+  load(image, file) {
+    [this.image, this.file] = [image, file];
+    this.preparation = null;
+    this.sources = null;
+    if (this.window === null && !this.isInverted) this.canvas.hidden = true;
+    else this.refresh();
+  }
+
+  /** Read the values once they are needed: files are large, and few are adjusted. */
+  prepare() {
+    const { image } = this;
+    this.preparation ??= read(image, this.file).then((sources) => {
+      if (image !== this.image) return; // replaced meanwhile
+      const isOther = this.source && this.source.unit !== sources.main.unit;
+      this.sources = sources;
+      this.source = sources.main;
+      if (isOther) this.window = null;
+      this.setOptions(presets(this.source));
+      this.note.textContent = `${NOTE} ${sourceText(this.source)}`;
+      this.showNumbers();
+    }).catch(() => {
+      this.canvas.hidden = true;
+      for (const control of this.fields.querySelectorAll("select, input, button")) control.disabled = true;
+      this.note.textContent = "This image is too large to adjust its window here.";
+    });
+    return this.preparation;
+  }
+
+  setOptions(choices) {
+    this.choices = choices;
+    const option = ({ id, name }) => make("option", { value: id }, name);
+    this.preset.replaceChildren(option({ id: OWN, name: "Film's own" }), ...choices.map(option), make("option", { value: CUSTOM, hidden: true }, "Custom"));
+    this.preset.value = this.window === null ? OWN : CUSTOM;
+  }
+
+  async choose(id) {
+    await this.prepare();
+    this.set(this.choices.find((choice) => choice.id === id)?.window ?? null, id);
+  }
+
+  async type() {
+    await this.prepare();
+    const [level, width] = [this.level.valueAsNumber, this.width.valueAsNumber];
+    if (Number.isFinite(level) && width >= 1) this.set({ level, width });
+    else this.showNumbers();
+  }
+
+  /** Change the window by shares of the frame. */
+  drag(right, down) {
+    if (!this.sources) {
+      this.prepare();
+      return;
+    }
+    const isUpBrighter = (this.source.isInverse ?? false) === this.isInverted;
+    this.set(dragged(this.window ?? this.source.own, right, isUpBrighter ? down : -down, this.source.reach));
+  }
+
+  invert() {
+    this.isInverted = !this.isInverted;
+    this.inversion.setAttribute("aria-pressed", String(this.isInverted));
+    this.refresh();
+  }
+
+  reset() {
+    if (this.isInverted) this.invert();
+    this.set(null, OWN);
+  }
+
+  set(window, id = CUSTOM) {
+    this.window = window;
+    this.preset.value = id;
+    this.showNumbers();
+    this.refresh();
+  }
+
+  showNumbers() {
+    if (!this.source) return;
+    const { level, width } = this.window ?? this.source.own;
+    [this.level.value, this.width.value] = [Math.round(level), Math.round(width)];
+  }
+
+  /** Draw with the next frame, however often the window changes before it. */
+  async refresh() {
+    await this.prepare();
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      if (this.sources) this.draw();
+    });
+  }
+
+  draw() {
+    this.canvas.hidden = this.window === null && !this.isInverted;
+    if (this.canvas.hidden) return;
+    // The film's own window is that of the server's picture, exactly.
+    const source = this.window === null ? this.sources.picture : this.source;
+    const { width, height } = source;
+    if (this.canvas.width !== width || this.canvas.height !== height) [this.canvas.width, this.canvas.height] = [width, height];
+    const pixels = new ImageData(width, height);
+    paint(source, levels(source, this.window ?? IDENTITY, this.isInverted), pixels.data);
+    this.canvas.getContext("2d").putImageData(pixels, 0, 0);
+  }
+}
+
+function field(name, input) {
+  return make("div", { class: "field-small" }, make("label", { for: input.id }, name), input);
+}
+
+function sourceText({ unit }) {
+  if (unit === "picture") return "Computed from the 256 gray levels of the picture.";
+  return unit === "CT" ? "Computed from the stored values, in Hounsfield units." : "Computed from the file's stored values.";
+}
+
+/** Return the sources of gray levels: the picture, and as `main` the stored values of the file that it shows, if they can be read. */
+async function read(image, file) {
+  const [width, height] = [image.naturalWidth ?? image.width, image.naturalHeight ?? image.height];
+  if (width * height > MAX_PIXELS) throw new RangeError("too large");
+  const context = make("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  const { data: values } = context.getImageData(0, 0, width, height);
+  const picture = { values, width, height, step: 4, first: 0, last: 255, unit: "picture", own: IDENTITY };
+  const stored = file ? parseValues(await file.arrayBuffer()) : null;
+  const isSameSize = stored?.width === width && stored.height === height;
+  const source = isSameSize ? sourceOf(stored, values) : null;
+  const main = source ? { ...source, unit: source.modality === "CT" ? "CT" : "stored" } : picture;
+  main.reach = reach(main);
+  return { picture, main };
+}
