@@ -11,13 +11,13 @@ const byName = new Intl.Collator("en", { numeric: true }).compare;
 /**
  * Split files into series of DICOM slices, groups of numbered names that may be series, and the rest.
  *
- * `items` have a `path`, `header` (of `dicom_header.js`, or null) and `isDicom`. Each group of `series` and `numbered`
+ * `items` have a `path`, `header` (of `dicom_header.js`, or null) and `isImage`. Each group of `series` and `numbered`
  * has its items in order; see `stack`.
  */
 export function splitSeries(items) {
   const { true: slices = [], false: others = [] } = Object.groupBy(items, ({ header }) => String(isSlice(header)));
   const series = groups(slices, ({ header }) => header.series, SMALLEST.dicom);
-  const numbered = groups(others.filter(({ isDicom, path }) => !isDicom && pattern(path) !== null), ({ path }) => pattern(path), SMALLEST.names)
+  const numbered = groups(others.filter(({ isImage, path }) => isImage && pattern(path) !== null), ({ path }) => pattern(path), SMALLEST.names)
     .filter((group) => new Set(group.map(({ path }) => numberOf(path))).size === group.length);
   const grouped = new Set([...series, ...numbered].flat());
   return {

@@ -1,7 +1,9 @@
 // Pictures of the slices of one examination, loaded when they are shown and shortly before.
 
 import { post } from "./api.js";
+import { parseValues } from "./dicom_values.js";
 import { make } from "./dom.js";
+import { distribution, extent, levels, paint, windowBetween } from "./window_level.js";
 
 const AHEAD = 4; // slices on either side
 const PARALLEL = 3;
@@ -40,12 +42,16 @@ export class SlicePictures {
 
   async fetch(index) {
     const size = this.outcomes[index].prediction?.image ?? null;
-    const own = await this.decode(this.files[index], size);
-    if (own || size === null) return own; // the server shows no picture of an image that it rejects
+    const file = this.files[index];
+    return await this.decode(file, size) ?? (size === null ? null : await this.request(file, size)) ?? drawn(file, size);
+  }
+
+  /** Return the server's picture; null if it has none: alone, a slice unlike the training images is rejected. */
+  async request(file, size) {
     try {
-      return await this.decode(await post(`api/predictions/${this.path}`, this.files[index], { ...this.options, accept: "image/png;view=image" }), size);
+      return await this.decode(await post(`api/predictions/${this.path}`, file, { ...this.options, accept: "image/png;view=image" }), size);
     } catch {
-      return null; // such as a slice that is unlike the training images: alone, the server rejects it
+      return null;
     }
   }
 
@@ -68,4 +74,18 @@ export class SlicePictures {
     this.wanted = [];
     for (const url of this.urls) URL.revokeObjectURL(url);
   }
+}
+
+/** Draw the stored values of a file in its own window; null if they cannot be read here. */
+async function drawn(file, size) {
+  const stored = parseValues(await file.arrayBuffer().catch(() => new ArrayBuffer(0)));
+  if (!stored || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
+  const [first, last] = extent(stored.values);
+  const sorted = distribution(stored);
+  const window = stored.window ?? windowBetween(sorted[0], sorted[Math.floor(0.995 * (sorted.length - 1))]);
+  const canvas = make("canvas", { width: stored.width, height: stored.height, role: "img" });
+  const pixels = new ImageData(stored.width, stored.height);
+  paint({ ...stored, first }, levels({ ...stored, first, last }, window, false), pixels.data);
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  return canvas;
 }

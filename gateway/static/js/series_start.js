@@ -32,9 +32,14 @@ export async function takeSeries(files, model, { add, single }) {
 }
 
 async function describe(file) {
-  const bytes = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0))); // the analysis says that it cannot be opened
-  const header = readHeader(bytes);
-  return { file, path: pathOf(file), header, isDicom: header !== null || bytes.length === 0 };
+  const start = await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0)); // the analysis says that it cannot be opened
+  return { file, path: pathOf(file), header: readHeader(start), isImage: isImage(start) };
+}
+
+/** Whether a file is a picture of the formats whose files say nothing about an examination. */
+function isImage(start) {
+  const text = String.fromCharCode(...new Uint8Array(start.slice(0, 6)));
+  return ["\u0089PNG", "\u00ff\u00d8\u00ff", "II*\0", "MM\0*", "BM", "RIFF", "\u0093NUMPY"].some((magic) => text.startsWith(magic));
 }
 
 /** Whether a model outlines something: only then several images may be meant as one volume. */

@@ -29,11 +29,14 @@ export class SeriesResult {
     const { model } = this.first;
     this.modelName = displayName(version, model.name);
     this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
-    this.frame = make("div", { class: "series-viewer" });
+    this.viewer = new Viewer(this.first.image, name);
     this.note = make("p", { class: "no-picture small", hidden: true });
+    this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
     this.pictures.onLoad = (index) => { if (index === this.strip.index) this.show(index); };
     this.slice = make("div", { class: "this-slice" });
     this.strip = this.drawStrip();
+    this.viewer.stages.after(this.strip.element, this.legend);
+    scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), outcomes.length);
     this.element = this.draw();
     this.strip.go(firstShown(this.states));
   }
@@ -42,7 +45,7 @@ export class SeriesResult {
     const values = this.states.map(({ value }) => value ?? 0);
     const texts = this.states.map(({ text }, index) => `Slice ${index + 1} of ${this.states.length}: ${text}`);
     const top = this.isMask ? Math.max(...values) : 1;
-    const unit = this.first.area && this.first.area.mm2 === undefined ? "pixels" : "mm²";
+    const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
     const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
     const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unlike the training images, or uncertain." : "";
     const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
@@ -54,9 +57,10 @@ export class SeriesResult {
   draw() {
     const { first, version, finding: { kind, text } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
+    const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
-      first.warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), version?.warning ?? first.warning) : null,
+      warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null,
       section("This slice", this.slice),
       section("All slices", ...limits(this.stack, this.outcomes).map((line) => make("p", {}, line))),
@@ -95,34 +99,23 @@ export class SeriesResult {
   /** Show a slice. Until its picture is loaded there is none, never that of another slice. */
   show(index) {
     this.slice.replaceChildren(...this.describe(index));
+    const { viewer } = this;
     const { prediction } = this.outcomes[index];
     const picture = this.pictures.get(index);
-    const size = prediction?.image ?? { width: picture?.naturalWidth ?? this.first.image.width, height: picture?.naturalHeight ?? this.first.image.height };
-    const viewer = this.viewerOf(size);
-    if (picture) picture.alt = `Slice ${index + 1} of ${this.outcomes.length}`;
-    viewer.image?.remove();
-    viewer.show(picture ?? blank(size));
-    viewer.setOverlay(this.isMask ? blank(size) : null, "mask");
-    this.note.hidden = Boolean(picture);
+    viewer.sheet.hidden = !picture;
     this.note.textContent = noteText(picture, prediction);
-    if (picture && prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
+    this.note.hidden = this.note.textContent === "";
+    if (!picture) return;
+    picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
+    viewer.show(picture, this.stack.items[index].file);
+    // An empty mask keeps the controls of the masks of other slices in place.
+    viewer.setOverlay(this.isMask ? make("canvas", { width: viewer.width, height: viewer.height, "aria-hidden": "true" }) : null, "mask");
+    if (prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
   }
 
   async showMask(index, { mask, image }) {
     const overlay = await colourize(toPng(mask.data), "mask", image);
     if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
-  }
-
-  /** Return the viewer, a new one for slices of another size. */
-  viewerOf(size) {
-    if (this.viewer?.width !== size.width || this.viewer?.height !== size.height) {
-      this.viewer?.close();
-      this.viewer = new Viewer(size, this.name);
-      scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), this.outcomes.length);
-      this.viewer.stages.after(this.strip.element, this.legend);
-      this.frame.replaceChildren(this.viewer.element, this.note);
-    }
-    return this.viewer;
   }
 
   describe(index) {
@@ -149,14 +142,14 @@ export class SeriesResult {
 
   /** Release the pictures. */
   close() {
-    this.viewer?.close();
+    this.viewer.close();
     this.pictures.close();
   }
 }
 
-const blank = ({ width, height }) => make("canvas", { width, height, "aria-hidden": "true" });
-
 function noteText(picture, prediction) {
   if (picture === undefined) return "Loading the picture …";
-  return prediction ? "The server does not show a picture of this slice alone." : "No picture: this slice could not be analysed.";
+  if (picture?.tagName === "IMG") return "";
+  const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+  return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
 }

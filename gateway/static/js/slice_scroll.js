@@ -7,7 +7,6 @@ const MIN_SWIPE = 6; // pixels of a finger for one slice
 /** Call `go(step)` when the reader scrolls on a viewer of `count` slices. */
 export function scrollSlices({ element, stage }, go, count) {
   stage.setAttribute("aria-label", `${stage.getAttribute("aria-label")}; up and down arrows, page up, page down, home and end change the slice`);
-  stage.classList.add("slices");
   let rolled = 0;
   element.addEventListener("wheel", (event) => {
     if (event.ctrlKey || !stage.contains(event.target)) return; // zooms
@@ -19,7 +18,7 @@ export function scrollSlices({ element, stage }, go, count) {
     if (step) go(step);
   }, { passive: false, capture: true });
   element.addEventListener("keydown", (event) => {
-    if (event.target !== stage || !(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target !== stage || !(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     event.preventDefault();
     event.stopPropagation();
     go(KEYS[event.key]);
@@ -27,7 +26,7 @@ export function scrollSlices({ element, stage }, go, count) {
   let touch = null;
   stage.addEventListener("touchstart", ({ touches }) => { touch = touches.length === 1 ? touches[0].clientX : null; }, { passive: true });
   stage.addEventListener("touchmove", ({ touches }) => {
-    if (touch === null || stage.scrollWidth > stage.clientWidth) return; // zoomed: the finger moves the image
+    if (touch === null || stage.matches(".zoomed, .window-tool")) return; // the finger moves the image, or its window
     const width = Math.max(MIN_SWIPE, stage.clientWidth / count);
     const step = Math.trunc((touches[0].clientX - touch) / width);
     touch += step * width;
