@@ -11,9 +11,10 @@ const SHELL = [
   "js/probabilities.js", "js/problems.js", "js/queue.js", "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js",
   "js/service.js", "js/service_state.js", "js/theme.js", "js/upload.js", "js/verdict.js", "js/viewer.js", "js/viewer_gestures.js",
   "js/waiting_list.js", "js/window_level.js", "js/windowing.js",
-  "js/crc32.js", "js/incoming.js", "js/zip_reader.js",
   "css/series.css", "js/dicom_header.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js", "js/series_request.js", "js/series_start.js",
   "js/series_summary.js", "js/series_view.js", "js/slice_scroll.js", "js/strip.js",
+  "js/analysis.js", "js/batch.js", "js/batch_detail.js", "js/batch_export.js", "js/batch_filter.js", "js/batch_head.js", "js/batch_rows.js", "js/batch_table.js",
+  "js/crc32.js", "js/csv.js", "js/incoming.js", "js/thumbnails.js", "js/zip_reader.js", "js/zip_writer.js", "css/batch.css",
 ].map((path) => new URL(path, self.registration.scope).href);
 
 self.addEventListener("install", (event) => {

@@ -1,25 +1,24 @@
 // Analyses files that are dropped, chosen, photographed or pasted. Each file gets its own result or problem.
 
-import { MISSING_ATTRIBUTE, Problem, post } from "./api.js";
+import { analyseFile } from "./analysis.js";
+import { MISSING_ATTRIBUTE, Problem } from "./api.js";
 import { takeAssurances } from "./assurances.js";
-import { allModels, findVersion } from "./catalog.js";
+import * as batch from "./batch.js";
+import { allModels } from "./catalog.js";
 import { chosenModel, expectedModel, isServed, titleOf } from "./choice.js";
 import { isChoosing } from "./chooser.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId } from "./dom.js";
-import { START, unusableText } from "./file_type.js";
-import { problemOf, readIncoming } from "./incoming.js";
-import { checkCatalog, digest, parsePrediction } from "./prediction.js";
+import { readIncoming } from "./incoming.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
-import { show } from "./rejections.js";
+import { isUnavailable, show } from "./rejections.js";
 import { Result } from "./result.js";
 import { takeSeries } from "./series_start.js";
 import { connect, isReady } from "./service.js";
-import { discardUpload, upload } from "./upload.js";
 import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided, releaseUndecided } from "./waiting_list.js";
 
-const UNAVAILABLE = [0, 502, 503, 504];
+const MAX_CARDS = 3; // more files of one drop become a table
 const results = [];
 let scrollToResults = false;
 let changeChoice = () => {};
@@ -58,7 +57,7 @@ function statedModel(files) {
     const prevalence = allModels().length > 0 ? statedPrevalence() : rememberedPrevalence(name);
     return { name, version, assurances: takeAssurances(), prevalence, repair: "" };
   } catch (error) {
-    for (const file of files) show(file.name, error, { retry: () => analyse([file]) });
+    show(files.length === 1 ? files[0].name : `${files.length} files`, error, { retry: () => analyse(files) });
     return null;
   }
 }
@@ -69,10 +68,14 @@ function start(files, model) {
     return;
   }
   scrollToResults = true;
-  scroll();
-  const single = (file) => submit(file, model);
-  if (files.length === 1) single(files[0]);
-  else takeSeries(files, model, { add: addResult, single }).then((rest) => rest.forEach(single));
+  if (files.length === 1) submit(files[0], model);
+  else takeSeries(files, model, { add: addResult, others: submitAll, reconsider }).then((rest) => submitAll(rest, model));
+  requestAnimationFrame(scroll); // a table has its height after it is drawn
+}
+
+function submitAll(files, model) {
+  if (files.length > MAX_CARDS) batch.start(files, model);
+  else for (const file of files) submit(file, model);
 }
 
 /** Read the files without a choice as the one that was made now. */
@@ -86,6 +89,7 @@ export function resume() {
   if (allModels().length > 0) forgetRetired(isServed);
   drawWaiting();
   if (isReady()) for (const [model, items] of Map.groupBy(releaseDecided(), ({ model: stated }) => stated)) start(items.map(({ file }) => file), model);
+  batch.resume();
   if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 
@@ -96,18 +100,10 @@ function scroll() {
 
 function submit(file, model) {
   enqueue(file, async (job) => {
-    let sent = model;
     try {
-      await checkFile(file);
-      const sha256 = await digest(file);
-      const { text, object } = await send(file, model, job);
-      sent = { ...model, object };
-      const prediction = parsePrediction(text, { ...model, sha256 });
-      const version = await findVersion(prediction, connect);
-      if (version !== null) checkCatalog(prediction, version);
+      const { prediction, version, sent } = await analyseFile(file, model, job);
       addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...model, repair })));
     } catch (error) {
-      if (sent.object) discardUpload(sent.object);
       if (error.name === "AbortError") return;
       reject(file, model, error);
     }
@@ -119,51 +115,21 @@ function submit(file, model) {
   });
 }
 
-/** Send a file; one that is too large for a request takes the way through storage. Return the `text` of the response, and the key of the upload (`object`), which belongs to this one result. */
-async function send(file, model, job) {
-  const path = `api/predictions/${model.version === null ? model.name : `${model.name}/${model.version}`}`;
-  const attempt = (object) => post(path, file, { ...model, object, signal: job.signal, onProgress: (fraction) => job.progress(fraction) });
-  try {
-    return { text: await attempt(""), object: "" };
-  } catch (error) {
-    if (error.status !== 413) throw error;
-    const object = await upload(file, error, job);
-    try {
-      return { text: await attempt(object), object };
-    } catch (failure) {
-      discardUpload(object);
-      throw failure;
-    }
-  }
-}
-
 /** Show why a file has no result, and offer the repair that it may need, once. */
 function reject(file, model, error) {
   const repair = model.repair ? null : suggestedRepair(error.domain);
   const name = repairedName(file.name, model.repair);
-  const change = () => {
-    changeChoice();
-    keep([file], null);
-  };
+  const change = () => reconsider([file]);
   const options = { subject: titleOf(model), change };
   if (repair) show(name, error, { ...options, retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text });
   else show(name, error, { ...options, retry: () => retry(file, model, error) });
-  if (UNAVAILABLE.includes(error.status) && error instanceof Problem && error.canRetry) connect();
+  if (isUnavailable(error)) connect();
 }
 
 /** Send a file again. What the server misses may have been filled in since. */
 function retry(file, model, error) {
   if (error.title === MISSING_ATTRIBUTE && chosenModel()?.name === model.name) analyse([file]);
   else submit(file, model);
-}
-
-/** Reject files that cannot be an image before they are sent. */
-async function checkFile(file) {
-  const reject = (message) => { throw new Problem(message, { canRetry: false }); };
-  if (problemOf(file)) throw problemOf(file);
-  const start = await file.slice(0, START).arrayBuffer().catch(() => reject("This file cannot be opened. Drop files, not folders."));
-  const message = unusableText(file.name, new Uint8Array(start));
-  if (message !== null) reject(message);
 }
 
 function addResult(result) {
@@ -188,9 +154,16 @@ function clear() {
   byId("results-heading").focus();
 }
 
+/** Analyse files as another kind of image, which the user chooses. */
+function reconsider(files) {
+  changeChoice();
+  keep(files, null);
+}
+
 /** Install the listeners; `change` lets the user choose another kind of image. */
 export function install(change) {
   changeChoice = change;
+  batch.install({ reconsider, state: statedModel });
   for (const id of ["pick", "camera"]) {
     byId(id).addEventListener("change", (event) => {
       receive(event.target.files);

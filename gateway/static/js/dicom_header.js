@@ -15,6 +15,9 @@ const TAGS = {
 };
 const COUNTS = { thickness: 1, between: 1, instance: 1, position: 3, orientation: 6 }; // numbers of a text
 
+/** Whether the first 140 bytes are those of a DICOM file. */
+export const isDicom = (buffer) => buffer.byteLength >= 140 && String.fromCharCode(...new Uint8Array(buffer, 128, 4)) === "DICM";
+
 /**
  * Return the header of a DICOM file from its first bytes; null if it is not one, or in a syntax that is not read here.
  *
@@ -22,7 +25,7 @@ const COUNTS = { thickness: 1, between: 1, instance: 1, position: 3, orientation
  * `columns`; absent and malformed ones are null.
  */
 export function readHeader(buffer) {
-  if (buffer.byteLength < 140 || new TextDecoder("latin1").decode(new Uint8Array(buffer, 128, 4)) !== "DICM") return null;
+  if (!isDicom(buffer)) return null;
   const header = Object.fromEntries(Object.values(TAGS).map((name) => [name, null]));
   const reader = new Reader(buffer);
   let syntax = "";

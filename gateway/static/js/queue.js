@@ -3,8 +3,11 @@
 import { button, byId, make } from "./dom.js";
 import { fileSize } from "./format.js";
 
-const PARALLEL = 3;
+
+/** Number of files that are analysed at the same time. */
+export const PARALLEL = 3;
 const waiting = [];
+const background = [];
 let running = 0;
 
 /** Add a file; `work(job)` runs when a slot is free. A job has a `signal` and a method `progress(fraction)`. */
@@ -16,10 +19,16 @@ export function enqueue(file, work) {
   next();
 }
 
+/** Call `work()` when a slot is free and no file waits for it; it does not show in the list. */
+export function enqueueBackground(work) {
+  background.push({ run: work });
+  next();
+}
+
 function next() {
-  while (running < PARALLEL && waiting.length) {
+  while (running < PARALLEL && waiting.length + background.length > 0) {
     running += 1;
-    waiting.shift().run().finally(() => {
+    (waiting.shift() ?? background.shift()).run().finally(() => {
       running -= 1;
       next();
     });

@@ -20,8 +20,23 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-// Problems of the image, not of the request: another kind of image may be right.
 const UNFIT = new Set(["Out of scope", "Unlike the training images"]);
+
+/** Whether a problem is one of the image, not of the request: another kind of image may be right. */
+export const isUnfit = ({ title }) => UNFIT.has(title);
+
+/** Whether the service could not be reached. */
+export const isUnavailable = (error) => error instanceof Problem && error.canRetry && [0, 502, 503, 504].includes(error.status);
+
+/** Return the paragraphs that describe a problem of a file that was read as `subject`. */
+export function describe(problem, subject) {
+  return [
+    subject ? make("p", { class: "small" }, `Read as ${subject}`) : null,
+    make("p", { class: "reason" }, problem.message),
+    problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
+    problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null,
+  ];
+}
 
 /**
  * Show a problem.
@@ -35,15 +50,10 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
   const act = (action) => () => { remove(item); action(); };
   const item = make("li", { class: "rejection" },
     svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" }, path),
-    make("div", {},
-      make("h3", {}, name),
-      subject ? make("p", { class: "small" }, `Read as ${subject}`) : null,
-      make("p", { class: "reason" }, problem.message),
-      problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
-      problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null),
+    make("div", {}, make("h3", {}, name), describe(problem, subject)),
     make("div", { class: "row" },
       retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
-      change && UNFIT.has(problem.title) ? button("Choose another kind of image", act(change)) : null,
+      change && isUnfit(problem) ? button("Choose another kind of image", act(change)) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
   byId("rejections").hidden = false;

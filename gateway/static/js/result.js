@@ -208,9 +208,14 @@ export class Result {
   }
 
   /** Release the image. */
-  close() {
+  release() {
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
+  }
+
+  /** Release the image, and delete its upload. */
+  close() {
+    this.release();
     if (this.options.object) discardUpload(this.options.object);
   }
 }

@@ -1,27 +1,22 @@
 // Files of the results of one examination: a table of its slices, and a document of everything.
 
+import { toCsv } from "./csv.js";
 import { positiveLabel } from "./prediction.js";
 import { volumeOf } from "./series_summary.js";
 
-const COLUMNS = ["slice", "file", "position_mm", "extent_mm", "status", "label", "positive", "probability", "area_pixels", "area_mm2", "cut_off", "domain", "problem", "model", "version", "image_sha256"];
+const COLUMNS = ["slice", "file", "position_mm", "extent_mm", "status", "result", "label", "probability", "area_pixels", "area_mm2", "cut_off",
+  "reason", "detail", "image_check", "model", "version", "image_sha256", "result_id"];
 
-/** Quote a value for a table; a spreadsheet must not run a file name as a formula. */
-function quoted(value) {
-  if (value === null || value === undefined) return "";
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
-/** Return a CSV table with a row for each slice. */
-export function table(stack, outcomes) {
-  const rows = outcomes.map(({ prediction, problem }, index) => {
+/** Return a CSV table with a row for each slice. Uncertain and doubtful results have no label, as in `batch_export.js`. */
+export function table(stack, outcomes, states) {
+  return toCsv([COLUMNS, ...outcomes.map(({ prediction, problem }, index) => {
     const label = prediction ? positiveLabel(prediction) : null;
-    const { area, probabilities, probability, model, image, domain } = prediction ?? {};
-    return [index + 1, stack.items[index].path, stack.places?.[index], stack.extent[index], prediction ? "analysed" : "rejected",
-      prediction?.label, prediction?.positive, label ? probabilities[label] : probability, area?.pixels, area?.mm2, prediction?.threshold,
-      domain?.status, problem ? [problem.message, problem.detail].filter(Boolean).join(" ") : null, model?.name, model?.version, image?.sha256];
-  });
-  return [COLUMNS, ...rows].map((row) => `${row.map(quoted).join(",")}\r\n`).join("");
+    const claims = !["doubtful", "uncertain"].includes(states[index].kind);
+    const { area, probabilities, probability, model, image, domain, id } = prediction ?? {};
+    return [index + 1, stack.items[index].path, stack.places?.[index], stack.extent[index], prediction ? "done" : "could not be analysed",
+      states[index].text, claims ? prediction?.label : null, label ? probabilities[label] : probability, area?.pixels, area?.mm2, prediction?.threshold,
+      problem?.message, problem?.detail, domain?.status, model?.name, model?.version, image?.sha256, id];
+  })]);
 }
 
 /** Return everything about an examination as a document; see docs/gateway.md. */

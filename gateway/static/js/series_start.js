@@ -2,38 +2,42 @@
 
 import { findVersion, knownModel, knownVersion } from "./catalog.js";
 import { titleOf } from "./choice.js";
-import { HEADER_BYTES, readHeader } from "./dicom_header.js";
+import { HEADER_BYTES, isDicom, readHeader } from "./dicom_header.js";
 import { alertReader, button, byId, make } from "./dom.js";
 import { pathOf } from "./incoming.js";
 import { checkCatalog } from "./prediction.js";
 import { enqueue } from "./queue.js";
-import { show } from "./rejections.js";
+import { isUnavailable, show } from "./rejections.js";
 import { splitSeries } from "./series.js";
 import { analyseSlices } from "./series_request.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
 
-const MAX_FILES = 2000; // of which the headers are read
+const START_BYTES = 140; // of which DICOM's mark ends at 132
+const AT_ONCE = 64; // files whose headers are read together
 
 /**
  * Analyse the series among files with a model; return a promise of the other files.
  *
- * `add(result)` shows a result, `single(file)` analyses a file alone. Numbered images may be slices of one examination
- * or not, so the page asks.
+ * `add(result)` shows a result, `others(files, model)` analyses files that are no slices, `reconsider(files)` lets the user
+ * choose another model. Numbered images may be slices of one examination or not, so the page asks.
  */
-export async function takeSeries(files, model, { add, single }) {
-  if (files.length < 2 || files.length > MAX_FILES) return files;
-  const { series, numbered, rest } = splitSeries(await Promise.all(files.map(describe)));
-  for (const stack of series) submit(stack, model, add);
-  const groups = segments(model) ? numbered : [];
-  for (const stack of groups) offer(stack, model, add, single);
-  const alone = new Set(rest.concat(segments(model) ? [] : numbered.flatMap(({ items }) => items)).map(({ file }) => file));
-  return files.filter((file) => alone.has(file));
+export async function takeSeries(files, model, actions) {
+  const items = [];
+  for (let at = 0; at < files.length; at += AT_ONCE) items.push(...await Promise.all(files.slice(at, at + AT_ONCE).map(describe)));
+  const { series, numbered } = splitSeries(items);
+  const offered = segments(model) ? numbered : [];
+  for (const stack of series) submit(stack, model, actions);
+  for (const stack of offered) offer(stack, model, actions);
+  const taken = new Set([...series, ...offered].flatMap((stack) => stack.items));
+  return items.filter((item) => !taken.has(item)).map(({ file }) => file);
 }
 
 async function describe(file) {
-  const start = await file.slice(0, HEADER_BYTES).arrayBuffer().catch(() => new ArrayBuffer(0)); // the analysis says that it cannot be opened
-  return { file, path: pathOf(file), header: readHeader(start), isImage: isImage(start) };
+  const read = (length) => file.slice(0, length).arrayBuffer().catch(() => new ArrayBuffer(0)); // the analysis says that it cannot be opened
+  const start = await read(START_BYTES);
+  const header = isDicom(start) ? readHeader(await read(HEADER_BYTES)) : null;
+  return { file, path: pathOf(file), header, isImage: isImage(start) };
 }
 
 /** Whether a file is a picture of the formats whose files say nothing about an examination. */
@@ -49,7 +53,7 @@ function segments({ name, version }) {
 }
 
 /** Ask whether numbered images are slices of one examination. */
-function offer(stack, model, add, single) {
+function offer(stack, model, actions) {
   const text = `${stack.items.length} numbered images (${nameOf(stack)}): are they the slices of one examination?`;
   const decide = (action) => () => {
     notice.remove();
@@ -57,10 +61,10 @@ function offer(stack, model, add, single) {
     action();
   };
   const notice = make("div", { class: "notice series-offer", role: "group", "aria-label": "Slices of one examination?" },
-    make("p", {}, make("strong", {}, text), " As one series they are shown in the order of their numbers."),
+    make("p", {}, make("strong", {}, text), ` As one series they are shown in the order of their numbers. Read as ${titleOf(model)}.`),
     make("div", { class: "row" },
-      button("One examination", decide(() => submit(stack, model, add)), { class: "button primary" }),
-      button("Separate images", decide(() => { for (const { file } of stack.items) single(file); }))));
+      button("One examination", decide(() => submit(stack, model, actions)), { class: "button primary" }),
+      button("Separate images", decide(() => actions.others(stack.items.map(({ file }) => file), model)))));
   byId("waiting").after(notice);
   notice.scrollIntoView({ block: "nearest" });
   alertReader(text);
@@ -73,7 +77,7 @@ function nameOf({ items }) {
   return folders.size === 1 && folder ? folder : `${items[0].file.name} to ${items.at(-1).file.name}`;
 }
 
-function submit(stack, model, add) {
+function submit(stack, model, actions) {
   const name = nameOf(stack);
   const files = stack.items.map(({ file }) => file);
   const size = files.reduce((sum, file) => sum + file.size, 0);
@@ -85,9 +89,11 @@ function submit(stack, model, add) {
       const version = await findVersion(predictions[0], connect);
       if (version !== null) for (const prediction of predictions) checkCatalog(prediction, version);
       const { assurances, prevalence, repair } = model;
-      add(new SeriesResult(name, stack, analysed, version, { assurances, prevalence, repair }));
+      actions.add(new SeriesResult(name, stack, analysed, version, { assurances, prevalence, repair }));
     } catch (error) {
-      if (error.name !== "AbortError") show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, add) });
+      if (error.name === "AbortError") return;
+      show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) });
+      if (isUnavailable(error)) connect();
     }
   });
 }

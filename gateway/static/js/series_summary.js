@@ -73,7 +73,7 @@ export function warnings(stack, outcomes) {
  * strip shows (null if there is none), and a `text`.
  */
 export function sliceState({ prediction, problem }, version) {
-  if (problem) return { kind: "rejected", marked: false, value: null, text: "could not be analysed" };
+  if (problem) return { kind: "rejected", marked: false, value: null, text: "Could not be analysed" };
   const { kind, text } = verdict(prediction, version);
   const { area, probabilities, probability } = prediction;
   if (area) return { kind, marked: area.pixels > 0, value: area.mm2 ?? area.pixels, text: area.pixels ? `${text}, ${areaText(area)}` : text };
@@ -90,7 +90,7 @@ export function headline(outcomes, version) {
   const first = outcomes.find(({ prediction }) => prediction)?.prediction;
   if (!first) return { kind: "doubtful", text: "No slice could be analysed" };
   const marked = states.filter((state) => state.marked).length;
-  const kind = marked ? "positive" : "negative";
+  const kind = !first.area ? "ranked" : marked ? "positive" : "negative";
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
   if (first.area) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}` };
   if (first.positive === null) return { kind: "ranked", text: `${slices(outcomes.length)}` };
@@ -98,7 +98,7 @@ export function headline(outcomes, version) {
 }
 
 /** Return what limits the count, in sentences: slices that are uncertain or unlike the training images. */
-export function limits(stack, outcomes) {
+export function limits(outcomes, hasVolume) {
   const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
   const isMask = predictions.some(({ area }) => area);
   const doubtful = predictions.filter(({ domain }) => isDoubtful(domain)).length;
@@ -107,7 +107,7 @@ export function limits(stack, outcomes) {
     doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Marks there count; compare them first." : "They are not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
     isMask ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
-    isMask && stack.kind === "dicom" ? "The volume was not validated: it adds up the marks of single slices." : null,
+    hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,
   ].filter(Boolean);
 }
 

@@ -10,11 +10,13 @@ import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
 import { SlicePictures } from "./series_pictures.js";
-import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeText, warnings } from "./series_summary.js";
+import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
 import { isUnsure, Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
+
+const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 
 /**
  * Card of a `stack` with an outcome for each slice, from `analyseSlices`; `version` is the model's catalog entry or null.
@@ -43,7 +45,7 @@ export class SeriesResult {
 
   drawStrip() {
     const values = this.states.map(({ value }) => value ?? 0);
-    const texts = this.states.map(({ text }, index) => `Slice ${index + 1} of ${this.states.length}: ${text}`);
+    const texts = this.states.map(({ text }) => text);
     const top = this.isMask ? Math.max(...values) : 1;
     const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
     const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
@@ -61,9 +63,8 @@ export class SeriesResult {
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
-      notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null,
       section("This slice", this.slice),
-      section("All slices", ...limits(this.stack, this.outcomes).map((line) => make("p", {}, line))),
+      section("All slices", ...limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined).map((line) => make("p", {}, line))),
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(this.isMask ? kind : "positive", first))),
       this.details(), this.downloads());
@@ -71,7 +72,8 @@ export class SeriesResult {
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
         make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text)),
-        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null),
+        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null,
+        notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
       make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
   }
 
@@ -90,7 +92,7 @@ export class SeriesResult {
 
   downloads() {
     const name = `${this.name.replace(/[^\w.-]+/g, "_")}.${this.first.model.name}`;
-    const csv = () => save(new Blob([table(this.stack, this.outcomes)], { type: "text/csv" }), `${name}.csv`);
+    const csv = () => save(new Blob([BOM, table(this.stack, this.outcomes, this.states)], { type: "text/csv;charset=utf-8" }), `${name}.csv`);
     const json = () => save(new Blob([JSON.stringify(wholeDocument(this.stack, this.outcomes, this.volume), null, 2)], { type: "application/json" }), `${name}.json`);
     return make("div", { class: "download" }, make("p", { class: "small" }, "Download"),
       make("div", { class: "row" }, button("Slices (CSV)", csv), button("Examination (JSON)", json)));

@@ -12,13 +12,14 @@ let strips = 0;
 /**
  * Strip of slices with a `value` from 0 to `top`, or null; `onChange(index)` shows a slice.
  *
- * `states` are of `series_summary.js`, `texts` say the same for screen readers. `line` is a cut-off, or null; `gaps`
+ * `states` are of `series_summary.js`, `texts` say the same. `line` is a cut-off, or null; `gaps`
  * are indices after which slices are missing.
  */
 export class Strip {
   constructor({ states, texts, top, line, gaps, label }, onChange) {
     this.count = states.length;
     this.texts = texts;
+    this.label = label;
     this.onChange = onChange;
     this.cursor = svg("rect", { class: "cursor", y: 0, width: WIDTH, height: HEIGHT });
     const bars = states.flatMap((state, index) => bar(state, index, top));
@@ -27,9 +28,10 @@ export class Strip {
     this.chart = svg("svg", { class: "strip", viewBox: `0 0 ${this.count * WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...bars, ...marks, ...cut, this.cursor);
     const id = `slice-${strips += 1}`;
     this.slider = make("input", { type: "range", id, min: 1, max: this.count, step: 1, value: 1 });
+    this.state = make("span", { class: "state", "aria-hidden": "true" }); // the slider says it
     this.place = make("output", { class: "place", for: id });
     this.element = make("div", { class: "stack" },
-      make("div", { class: "stack-head" }, make("label", { for: id }, label), this.place),
+      make("div", { class: "stack-head" }, make("label", { for: id }, label), this.place, this.state),
       this.chart,
       make("div", { class: "stack-row" },
         button("−", () => this.go(this.index - 1), { class: "button square", "aria-label": "Previous slice" }),
@@ -47,8 +49,9 @@ export class Strip {
     if (next === this.index) return;
     this.index = next;
     this.slider.value = String(next + 1);
-    this.slider.setAttribute("aria-valuetext", this.texts[next]);
+    this.slider.setAttribute("aria-valuetext", `${this.label} ${next + 1} of ${this.count}: ${this.texts[next]}`);
     this.cursor.setAttribute("x", String(next * WIDTH));
+    this.state.textContent = this.texts[next];
     this.place.textContent = `${next + 1} of ${this.count}`;
     this.onChange(next);
   }

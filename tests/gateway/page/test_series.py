@@ -290,7 +290,7 @@ def test_slices_become_one_viewer_with_strip_and_volume(
             card.get_by_role("button", name=name).click()
         path = tmp_path / download.value.suggested_filename
         download.value.save_as(path)
-        saved_files[path.suffix] = path.read_text(encoding="utf-8")
+        saved_files[path.suffix] = path.read_text(encoding="utf-8-sig")
     rows = list(csv.DictReader(saved_files[".csv"].splitlines()))
     assert [row["file"] for row in rows] == [f"{10 - index}.dcm" for index in range(11)]
     assert [float(row["position_mm"]) for row in rows] == [8.0 * index for index in range(11)]

@@ -1,0 +1,70 @@
+// Small pictures of files, made one at a time and only for rows in view.
+
+import { make } from "./dom.js";
+
+const SIZE = 96; // pixels of the longer side
+const MAX_KEPT = 400;
+
+/** Pictures of rows; `load(row)` returns a promise of a Blob that browsers can show, for files that they cannot, or null. */
+export class Thumbnails {
+  constructor(load) {
+    this.load = load;
+    this.frames = new Map();
+    this.queue = [];
+    this.isBusy = false;
+  }
+
+  /** Return the frame of a row; it is filled later, if the row is still in view. */
+  of(row) {
+    let frame = this.frames.get(row.id);
+    if (!frame) {
+      const [, type = ""] = /\.([a-z0-9]{2,4})$/i.exec(row.file.name) ?? [];
+      frame = make("span", { class: "batch-thumb", "aria-hidden": "true", "data-type": type.toUpperCase() });
+      this.frames.set(row.id, frame);
+      if (this.frames.size > MAX_KEPT) this.frames.delete(this.frames.keys().next().value);
+    }
+    if (frame.childElementCount === 0 && !this.queue.some((entry) => entry.frame === frame)) {
+      this.queue.push({ row, frame });
+      this.work();
+    }
+    return frame;
+  }
+
+  /** Forget all pictures. */
+  clear() {
+    this.frames.clear();
+    this.queue = [];
+  }
+
+  async work() {
+    if (this.isBusy) return;
+    this.isBusy = true;
+    await new Promise(requestAnimationFrame); // until the frames are in the page
+    while (this.queue.length) {
+      const { row, frame } = this.queue.pop(); // the newest is the one in view
+      if (!frame.isConnected) continue;
+      const canvas = await this.draw(row);
+      if (canvas) frame.replaceChildren(canvas);
+    }
+    this.isBusy = false;
+  }
+
+  async draw(row) {
+    try {
+      const bitmap = await this.decode(row);
+      const scale = SIZE / Math.max(bitmap.width, bitmap.height);
+      const canvas = make("canvas", { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
+      canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+      bitmap.close();
+      return canvas;
+    } catch {
+      return null; // the frame names the type of the file
+    }
+  }
+
+  /** Decode and reduce a picture, off the main thread. */
+  async decode(row) {
+    const options = { resizeWidth: SIZE, resizeQuality: "medium" }; // the height follows
+    return createImageBitmap(row.file, options).catch(async () => createImageBitmap(await this.load(row), options));
+  }
+}
