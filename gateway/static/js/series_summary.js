@@ -1,7 +1,7 @@
 // What the results of the slices of one examination say together. Pure.
 
 import { findingName } from "./display.js";
-import { isDoubtful } from "./domain.js";
+import { isDoubtful, TITLES } from "./domain.js";
 import { capitalize, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
 import { verdict } from "./verdict.js";
@@ -64,7 +64,7 @@ export function warnings(stack, outcomes) {
     sizes.size > 1 ? `The slices have different sizes: ${[...sizes].join(", ")} pixels.` : null,
     stack.isParallel ? null : "The slices are not parallel.",
     stack.isIrregular ? "The distances between the slices vary." : null,
-    order === "position" ? null : `The slices are ordered by ${ORDERS[order]}: the files state no position.`,
+    order === "position" ? null : `The slices are ordered by ${ORDERS[order]}: the files state no common position.`,
   ].filter(Boolean);
 }
 
@@ -76,7 +76,11 @@ export function sliceState({ prediction, problem }, version) {
   if (problem) return { kind: "rejected", marked: false, value: null, text: "Could not be analysed" };
   const { kind, text } = verdict(prediction, version);
   const { area, probabilities, probability } = prediction;
-  if (area) return { kind, marked: area.pixels > 0, value: area.mm2 ?? area.pixels, text: area.pixels ? `${text}, ${areaText(area)}` : text };
+  if (area) {
+    const isMarked = area.pixels > 0;
+    const marks = kind === "doubtful" ? `${TITLES[prediction.domain.status]}: ${areaText(area)} marked` : `${text}, ${areaText(area)}`;
+    return { kind, marked: isMarked, value: area.mm2 ?? area.pixels, text: isMarked ? marks : text };
+  }
   const label = positiveLabel(prediction);
   return { kind, marked: kind === "positive", value: label ? probabilities[label] : probability, text };
 }
@@ -92,7 +96,9 @@ export function headline(outcomes, version) {
   const marked = states.filter((state) => state.marked).length;
   const kind = !first.area ? "ranked" : marked ? "positive" : "negative";
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
-  if (first.area) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}` };
+  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}` };
+  const analysed = outcomes.filter(({ prediction }) => prediction).length;
+  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}` };
   if (first.positive === null) return { kind: "ranked", text: `${slices(outcomes.length)}` };
   return { kind, text: `${marked} of ${slices(outcomes.length)} above the ${cutoff(first.threshold)} cut-off` };
 }
@@ -104,7 +110,7 @@ export function limits(outcomes, hasVolume) {
   const doubtful = predictions.filter(({ domain }) => isDoubtful(domain)).length;
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
-    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Marks there count; compare them first." : "They are not counted as above the cut-off."}` : null,
+    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Marks count; compare them first." : "Not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
     isMask ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,

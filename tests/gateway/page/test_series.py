@@ -348,7 +348,9 @@ def test_numbered_images_are_offered_as_series_without_volume(opened: Opener, st
     card = series_card(page)
     assert requests == [11]
     expect(card.locator(".volume")).to_have_text("No volume in ml: these files state no slice distance.")
-    expect(card.get_by_text("The slices are ordered by the numbers in their names")).to_be_visible()
+    expect(
+        card.get_by_text("The slices are ordered by the numbers in their names: the files state no common position.")
+    ).to_be_visible()
     expect(card.locator("img.picture")).to_be_visible()
 
 
@@ -427,3 +429,110 @@ def test_zip_of_slices_is_one_series_named_after_its_folder(opened: Opener, stat
     card = series_card(page)
     expect(card.get_by_role("heading", name="study.zip/head", exact=True)).to_be_visible()
     expect(card.locator("img.picture")).to_be_visible()
+
+
+SAID = """async groups => {
+    const { stack } = await import("/js/series.js");
+    const { firstShown, headline, limits, sliceState, volumeText, warnings } = await import("/js/series_summary.js");
+    return groups.map(([items, outcomes, version]) => {
+        const ordered = stack(items, "dicom");
+        const states = outcomes.map((outcome) => sliceState(outcome, version));
+        const isMask = outcomes.some(({ prediction }) => prediction?.area);
+        return {
+            headline: headline(outcomes, version).text, limits: limits(outcomes, isMask), first: firstShown(states),
+            warnings: warnings(ordered, outcomes), volume: isMask ? volumeText(ordered, outcomes, null) : null,
+        };
+    });
+}"""
+
+
+def marked(pixels: int, width: int = 64, **changes: Any) -> dict[str, Any]:
+    """Return the outcome of a slice of 1 x 1 mm pixels."""
+    area = {"pixels": pixels, "mm2": pixels}
+    document = {
+        "area": area,
+        "mask": {},
+        "positive": pixels > 0,
+        "label": "tumour",
+        "image": {"width": width, "height": 64},
+    }
+    return {"prediction": document | changes}
+
+
+def rated(probability: float, **changes: Any) -> dict[str, Any]:
+    positive = probability >= 0.5
+    document = {"label": "ill" if positive else "well", "positive": positive, "threshold": 0.5}
+    probabilities = {"well": 1 - probability, "ill": probability}
+    return {"prediction": document | {"probabilities": probabilities, "image": {"width": 64, "height": 64}} | changes}
+
+
+def test_summary_names_what_limits_it(modules: Page) -> None:
+    doubtful: dict[str, Any] = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9}}
+    uncertain: dict[str, Any] = {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}}
+    version = {"positive": "tumour", "display": {"finding": "tumour"}}
+    even = [at(str(z), z) for z in (0, 4, 12, 16)]
+    uneven = [at(str(z), z) for z in (0, 4, 8, 13.4, 17.4)]
+    twice = [at("a", 0), at("b", 4), at("c", 4)]
+    turned = [item("a", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1], instance=2), at("b", 0)]
+    bridged, varied, equal, skewed, rating, nothing = modules.evaluate(
+        SAID,
+        [
+            [even, [marked(0), marked(1000), marked(500), marked(0, **doubtful)], version],
+            [uneven, [marked(1000, 32 + index // 4) for index in range(5)], version],
+            [twice, [marked(1)] * 3, version],
+            [turned, [marked(1), marked(2)], version],
+            [even, [rated(0.2), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.6)], None],
+            [even, [{"problem": {"message": "Damaged"}}, marked(0), marked(0), marked(0)], version],
+        ],
+    )
+    assert bridged == {
+        "headline": "Tumour marked on 2 of 4 slices",
+        "first": 1,
+        "volume": "Marked volume: 9.00 ml, from the areas and a slice distance of 4 mm. 1 slice of the stack "
+        "is missing; the volume bridges the gap.",
+        "warnings": ["1 slice seems to be missing: between slices 2 and 3."],
+        "limits": [
+            "1 slice is unlike the training images; the model may be wrong there. Marks count; compare them first.",
+            "The volume was not validated: it adds up the marks of single slices.",
+        ],
+    }
+    assert varied["volume"] == "Marked volume: 21.4 ml, from the areas and the slice distances, which vary."
+    assert varied["warnings"] == [
+        "The slices have different sizes: 32 × 64, 33 × 64 pixels.",  # noqa: RUF001
+        "The distances between the slices vary.",
+    ]
+    assert equal["volume"] == "No volume: several slices have the same position."
+    assert equal["warnings"] == ["1 slice has the same position as another one."]
+    assert skewed["volume"] == "No volume: the slices are not parallel."
+    assert skewed["warnings"] == [
+        "The slices are not parallel.",
+        "The slices are ordered by instance number: the files state no common position.",
+    ]
+    assert rating["headline"] == "1 of 4 slices above the 50% cut-off"
+    assert rating["first"] == 3
+    assert rating["limits"] == [
+        "1 slice is unlike the training images; the model may be wrong there. Not counted as above the cut-off.",
+        "1 slice is too close to the cut-off to call, and not counted.",
+        "Only single slices were validated: nothing follows from the count for the examination as a whole.",
+    ]
+    assert nothing["headline"] == "No tumour marked on the 3 analysed of 4 slices"
+    assert nothing["volume"] == "No volume: 1 slice of 4 is missing, because it could not be analysed."
+
+
+def test_finger_that_moves_sideways_scrolls_slices(opened: Opener, static_gateway: Gateway) -> None:
+    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **phone)
+    choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(stack([0, 20, 40, 60, 80]))))
+    card = series_card(page)
+    expect(card.locator("img.picture")).to_be_visible()
+    assert faults(page) == []
+    card.locator(".stage").scroll_into_view_if_needed()
+    box = card.locator(".stage").bounding_box()
+    assert box
+    touch = page.context.new_cdp_session(page)
+    x, y = box["x"] + 200, box["y"] + 100
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for step in range(1, 11):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x - 10 * step, "y": y}]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(card.locator(".place")).to_have_text("2 of 5")
