@@ -48,7 +48,7 @@ def main() -> None:
         server = stack.enter_context(launch(options.model_store, folder / "log", "--models", options.model))
         targets = {DIRECT: f"{server.url}{model.path}"}
         for route, history in ROUTES.items():
-            url = stack.enter_context(_gateway(server.url, server.health_url, history.format(folder=folder)))
+            url = stack.enter_context(launch_gateway(server.url, server.health_url, history.format(folder=folder)))
             targets[route] = f"{url}/api{model.path}"
         sample = Image(model.recipe.sample, model.sample)
         results = {
@@ -73,7 +73,8 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _gateway(server: str, supervisor: str, history: str) -> Iterator[str]:
+def launch_gateway(server: str, supervisor: str, history: str) -> Iterator[str]:
+    """Start a gateway, wait until it is ready, and stop it at the end of the block; the value is its URL."""
     (port,) = free_ports(1)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RADSERVE")}
     own = {"PORT": str(port), "SERVER": server, "SUPERVISOR": supervisor, "HISTORY": history, "RATE": "1000000/second"}

@@ -8,7 +8,7 @@ import { allModels } from "./catalog.js";
 import { chosenModel, expectedModel, isServed, titleOf } from "./choice.js";
 import { isChoosing } from "./chooser.js";
 import { repairedName, suggestedRepair } from "./domain.js";
-import { announce, byId } from "./dom.js";
+import { announce, byId, make } from "./dom.js";
 import { readIncoming } from "./incoming.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
@@ -19,17 +19,22 @@ import { connect, isReady } from "./service.js";
 import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided, releaseUndecided } from "./waiting_list.js";
 
 const MAX_CARDS = 3; // more files of one drop become a table
+const PATIENCE = 500; // milliseconds until the page says that it reads folders or zip files
 const results = [];
 let scrollToResults = false;
 let changeChoice = () => {};
 
 /** Analyse what was dropped, chosen or pasted. */
 async function receive(source) {
+  const notice = make("p", { class: "notice", role: "status" }, "Reading the files …");
+  const timer = setTimeout(() => byId("waiting").after(notice), PATIENCE);
   try {
     analyse(await readIncoming(source));
   } catch (error) {
     show("Files to analyse", error);
   }
+  clearTimeout(timer);
+  notice.remove();
 }
 
 /** Analyse files with the chosen model; without a choice, or while the service is not ready, they wait. */

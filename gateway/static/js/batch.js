@@ -29,6 +29,9 @@ let actions = {};
 /** Install the actions `reconsider(files)`, which lets the user choose another kind of image, and `state(files)`, which returns the model with what is stated now. */
 export function install(given) {
   actions = given;
+  window.addEventListener("beforeunload", (event) => {
+    if (isRunning()) event.preventDefault(); // the browser asks whether to leave
+  });
 }
 
 /** Add files to the table, and analyse them with a model. */
@@ -118,7 +121,7 @@ function cancel() {
 }
 
 function finish() {
-  view.table.reorder();
+  view.table.redraw(); // the server can now draw what the browser cannot
   change();
   const counts = countKinds(rows);
   const parts = [...KINDS].filter(([kind]) => counts.get(kind) > 0).map(([kind, name]) => `${name}: ${counts.get(kind)}`);
@@ -168,6 +171,12 @@ function open(row) {
   view.detail.element.scrollIntoView({ block: "nearest" });
 }
 
+/** Open the next row of the table, or the previous one. */
+function step(by) {
+  const row = view.table.order[view.table.order.indexOf(view.detail.row) + by];
+  if (row) open(row);
+}
+
 function close() {
   const { row } = view.detail;
   if (row === null) return;
@@ -194,7 +203,7 @@ function draw() {
   const thumbnails = new Thumbnails(serverPicture);
   const detail = new BatchDetail({
     close,
-    step: (by) => open(view.table.order[view.table.order.indexOf(detail.row) + by]),
+    step,
     repeat: (row) => repeat([row]),
     repair,
     reconsider: (row) => {

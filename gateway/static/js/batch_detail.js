@@ -22,7 +22,7 @@ export class BatchDetail {
   }
 
   press(event) {
-    if (event.key === "Escape") this.actions.close();
+    if (event.key === "Escape" && !event.defaultPrevented) this.actions.close();
   }
 
   /** Show a row; `index` and `count` are its place in the table. */

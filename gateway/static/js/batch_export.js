@@ -13,7 +13,7 @@ const CLAIMS = new Set(["positive", "negative", "ranked"]);
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 const NOTE = `Results of RadServe: results.csv has one line for each file, predictions/ what the server returned for each analysed file, masks/ the outlines.
 Not a medical device. For research only; do not use it for patient care.
-A prediction names a label even where results.csv does not: where the image is unlike the training images or the result is uncertain, it is not a finding.\r
+A prediction names a label even where results.csv does not: where the image is unlike the training images or the result is uncertain, it is not a finding.
 `;
 
 /** Return the rows as CSV, one line for each file. Uncertain and doubtful results have no label. */
@@ -34,7 +34,7 @@ export function saveCsv(rows) {
 
 /** Download a zip file with the CSV file and what the server returned. */
 export async function saveZip(rows) {
-  const entries = [{ path: "README.txt", content: NOTE.replace(/\r?\n/g, "\r\n") }, { path: "results.csv", content: BOM + batchCsv(rows) }];
+  const entries = [{ path: "README.txt", content: NOTE.replaceAll("\n", "\r\n") }, { path: "results.csv", content: BOM + batchCsv(rows) }];
   const taken = new Set();
   for (const { path, prediction } of rows.filter((row) => row.state === "done")) {
     const name = uniqueName(stem(safePath(path)), taken);

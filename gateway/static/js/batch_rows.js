@@ -66,7 +66,7 @@ const KEYS = {
   result: { value: ({ kind, text }) => [RANKS.get(kind), text], compare: (one, other) => one[0] - other[0] || byName(one[1], other[1]) },
   probability: { value: ({ probability, area }) => probability ?? area, compare: (one, other) => one - other },
   threshold: { value: ({ threshold }) => threshold, compare: (one, other) => one - other },
-  status: { value: ({ state }) => state, compare: byName },
+  status: { value: ({ state }) => STATES[state], compare: byName },
 };
 
 /** Return rows sorted by a column; those without a value come last. Equal ones keep the order in which they were dropped. */

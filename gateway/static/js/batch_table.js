@@ -56,6 +56,12 @@ export class BatchTable {
     this.schedule();
   }
 
+  /** Sort, filter and draw all rows again. */
+  redraw() {
+    for (const row of this.drawn.keys()) this.changed.add(row);
+    this.reorder();
+  }
+
   /** Sort and filter again. */
   reorder() {
     this.ordered = performance.now();

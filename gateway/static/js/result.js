@@ -151,6 +151,7 @@ export class Result {
       return null;
     }
     this.url = url;
+    if (this.isReleased) URL.revokeObjectURL(url);
     return image;
   }
 
@@ -209,6 +210,7 @@ export class Result {
 
   /** Release the image. */
   release() {
+    this.isReleased = true; // the image may still be loading
     this.viewer.close();
     if (this.url) URL.revokeObjectURL(this.url);
   }

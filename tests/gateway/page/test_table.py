@@ -29,6 +29,27 @@ SCOPE = problem(422, "Out of scope", "age (age of the patient) is out of scope")
 CHANGES: dict[str, dict[str, Any]] = {"positive": {}, "negative": {}, "unsure": UNSURE, "unlike": UNLIKE}
 
 
+COUNT_URLS = """() => {
+    window.urls = new Set();
+    const { createObjectURL, revokeObjectURL } = URL;
+    URL.createObjectURL = (blob) => {
+        const url = createObjectURL(blob);
+        window.urls.add(url);
+        return url;
+    };
+    URL.revokeObjectURL = (url) => {
+        window.urls.delete(url);
+        revokeObjectURL(url);
+    };
+}"""
+DESCRIBE = """async prediction => {
+    const { measureText, newRow, setResult } = await import("/js/batch_rows.js");
+    const row = newRow(new File([], "a.png"), "a.png", { repair: "" });
+    setResult(row, { prediction, version: null, sent: {} });
+    return [row.kind, row.text, measureText(row), row.threshold];
+}"""
+
+
 def document(share: float) -> dict[str, Any]:
     """Return a prediction with a probability of pneumonia."""
     positive = share >= 0.5
@@ -150,6 +171,7 @@ def sorted_column(table: Locator, name: str, order: Sequence[int], direction: st
 
 def test_details_step_through_the_table_and_keys_move_in_it(opened: Opener, static_gateway: Gateway) -> None:
     page, table = opened_table(opened, static_gateway)
+    page.evaluate(COUNT_URLS)
     names = [f"negative 0.{number:03}" for number in range(200)]
     choose(page, *films(*names))
     expect(table.get_by_text("200 of 200 done.")).to_be_visible()
@@ -170,6 +192,7 @@ def test_details_step_through_the_table_and_keys_move_in_it(opened: Opener, stat
         expect(table.locator(".result")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(table.locator(".batch-open").filter(has_text=f"{names[2]}.png")).to_be_focused()
+    page.wait_for_function("window.urls.size === 0")
 
 
 def test_downloads_have_a_line_for_each_file_and_run_no_formula(
@@ -236,6 +259,21 @@ def test_cells_are_protected_as_on_the_server(opened: Opener, static_gateway: Ga
     ]
     cells = page.evaluate('async values => values.map((await import("/js/csv.js")).cell)', values)
     assert cells == [spreadsheet.cell(value) for value in values]
+
+
+def test_rows_of_other_tasks_name_no_label_that_is_uncertain(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, ready=False)
+    ranked = prediction(IMAGE, positive=None, threshold=None)
+    outline = {"probability": ..., "probabilities": ..., "mask": {}, "label": "tumour", "positive": True}
+    marked = prediction(IMAGE, **outline, area={"pixels": 4, "fraction": 0.02})
+    for answered, row in (
+        (ranked, ["ranked", "Normal", "75.0%", None]),
+        (ranked | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
+        (ranked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
+        (marked, ["positive", "Tumour marked", "2.0% of image", None]),
+        (marked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
+    ):
+        assert page.evaluate(DESCRIBE, answered) == row
 
 
 def test_a_run_is_cancelled_and_continued(opened: Opener, static_gateway: Gateway) -> None:
