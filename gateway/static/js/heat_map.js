@@ -3,7 +3,9 @@
 import { make } from "./dom.js";
 
 export const SIDE = 128; // pixels of the reduced pictures
-const DARK = 0.1; // part of the range of gray levels that may be air or an empty margin
+// Part of the range of gray levels that may be air or an empty margin. On 40 chest films of children and 100 MRI slices it left the
+// centre to the body except for 0 and 4 % of its pixels (dark brains); 0.3 took 9 % of the latter.
+const DARK = 0.2;
 const BODY = 0.02; // smallest part of the picture that is body; letters and side markers are smaller
 const PEAK = 0.95; // of the maximum
 

@@ -18,7 +18,7 @@ function heatLegend() {
   bar.setAttribute("aria-label", "Colours of the heat map: from 0, dark violet, through green to 1, yellow");
   return make("div", { class: "key small" }, bar,
     make("div", { class: "ticks", "aria-hidden": "true" }, make("span", {}, "0"), make("span", {}, "0.5"), make("span", {}, "1")),
-    make("p", {}, "Influence on the result: 0 means no influence, 1 the strongest in this image. Not comparable between images."));
+    make("p", {}, "Influence on the result; 1 is the strongest in this image."));
 }
 
 function patch() {

@@ -61,7 +61,7 @@ export class Viewer {
     this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers}` });
     this.slider.addEventListener("input", () => this.applyOpacity());
     this.legend = make("div", { class: "legend-place" });
-    this.overlayNote = make("p", { class: "warning", hidden: true });
+    this.overlayNote = make("p", { class: "overlay-note", hidden: true });
     this.overlayRow = make("div", { class: "overlay-tools", hidden: true }, this.overlayNote, this.legend,
       make("div", { class: "opacity" }, this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider));
     return this.overlayRow;
@@ -156,5 +156,6 @@ export class Viewer {
 }
 
 function help(windows) {
-  return `plus and minus zoom, 0 fits, 1 shows actual size, arrow keys move${windows ? ", Shift and arrow keys change the window, I inverts, R resets, W switches what a drag does" : ""}`;
+  const keys = "plus and minus zoom, 0 fits, 1 shows actual size, arrow keys move";
+  return windows ? `${keys}, Shift and arrow keys change the window, I inverts it, R resets it` : keys;
 }

@@ -68,21 +68,23 @@ export function levels({ first, last, padding = null, slope = 1, intercept = 0, 
 
 /** Draw values with their gray levels into the pixels of a canvas (RGBA). Values in steps of four are RGBA, too. */
 export function paint({ values, first, step = 1 }, table, pixels) {
+  const words = new Uint32Array(pixels.buffer, pixels.byteOffset, pixels.length / 4); // alpha is the highest byte
   if (step === 4) {
-    for (let at = 0; at < pixels.length; at += 1) pixels[at] = at % 4 === 3 ? 255 : table[values[at] - first];
+    for (let at = 0, from = 0; at < words.length; at += 1, from += 4) {
+      words[at] = 0xff000000 | (table[values[from + 2]] << 16) | (table[values[from + 1]] << 8) | table[values[from]];
+    }
     return;
   }
-  const words = new Uint32Array(pixels.buffer, pixels.byteOffset, pixels.length / 4);
-  const gray = Uint32Array.from(table, (level) => 0xff000000 | (level * 0x010101)); // alpha is the highest byte
+  const gray = Uint32Array.from(table, (level) => 0xff000000 | (level * 0x010101));
   for (let at = 0; at < words.length; at += 1) words[at] = gray[values[at] - first];
 }
 
 /** Return the smallest and the largest number. */
 export function extent(values) {
   let [first, last] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (value < first) first = value;
-    if (value > last) last = value;
+  for (let at = 0; at < values.length; at += 1) { // an iterator is slower, and a film has ten million values
+    if (values[at] < first) first = values[at];
+    if (values[at] > last) last = values[at];
   }
   return [first, last];
 }

@@ -7,6 +7,7 @@ import { dragged, IDENTITY, levels, paint, presets, reach, sourceOf } from "./wi
 const MAX_PIXELS = 16_000_000; // of a canvas in all browsers
 const OWN = "own";
 const CUSTOM = "custom";
+const ROOMY = "(min-width: 701px)"; // on phones the controls would push the result off the screen
 const NOTE = "Changes the view only: the model always gets the film's own window.";
 let count = 0;
 
@@ -23,7 +24,8 @@ export class Windowing {
     this.inversion = button("Invert", () => this.invert(), { "aria-pressed": "false" });
     this.note = make("p", { class: "small" }, NOTE);
     this.fields = make("div", { class: "fields" }, field("Window", this.preset), field("Level", this.level), field("Width", this.width), this.inversion);
-    this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` }, this.fields, this.note);
+    this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` },
+      make("details", { open: matchMedia(ROOMY).matches }, make("summary", {}, "Window (brightness and contrast)"), this.fields, this.note));
     this.preset.addEventListener("change", () => this.choose(this.preset.value));
     for (const input of [this.level, this.width]) input.addEventListener("change", () => this.type());
     this.setOptions([]);
@@ -138,8 +140,8 @@ function field(name, input) {
 }
 
 function sourceText({ unit }) {
-  if (unit === "picture") return "Computed from the 256 gray levels of the picture.";
-  return unit === "CT" ? "Computed from the stored values, in Hounsfield units." : "Computed from the file's stored values.";
+  if (unit === "picture") return "Other windows are computed from the 256 gray levels of the picture.";
+  return unit === "CT" ? "Other windows are computed from the file's stored values, in Hounsfield units." : "Other windows are computed from the file's stored values.";
 }
 
 /** Return the sources of gray levels: the picture, and as `main` the stored values of the file that it shows, if they can be read. */
