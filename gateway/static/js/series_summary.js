@@ -100,7 +100,8 @@ export function headline(outcomes, version) {
   const analysed = outcomes.filter(({ prediction }) => prediction).length;
   if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}` };
   if (first.positive === null) return { kind: "ranked", text: `${slices(outcomes.length)}` };
-  return { kind, text: `${marked} of ${slices(outcomes.length)} above the ${cutoff(first.threshold)} cut-off` };
+  const counted = analysed === outcomes.length ? slices(analysed) : `${analysed} analysed slices`;
+  return { kind, text: `${marked} of ${counted} above the ${cutoff(first.threshold)} cut-off` };
 }
 
 /** Return what limits the count, in sentences: slices that are uncertain or unlike the training images. */

@@ -3,7 +3,7 @@
 import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
-import { accuracy, audience, section } from "./evidence.js";
+import { accuracy, audience, missedText, section } from "./evidence.js";
 import { cutoff, percent } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
@@ -60,13 +60,14 @@ export class SeriesResult {
     const { first, version, finding: { kind, text } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
+    const isPositive = this.states.some(({ marked }) => marked);
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       section("This slice", this.slice),
       section("All slices", ...limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined).map((line) => make("p", {}, line))),
       audience(version), accuracy(first, version),
-      section("What to do next", make("p", {}, nextStep(this.isMask ? kind : "positive", first))),
+      section("What to do next", make("p", {}, nextStep(isPositive ? "positive" : "negative", first, missedText(first, version)))),
       this.details(), this.downloads());
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },

@@ -474,7 +474,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     uneven = [at(str(z), z) for z in (0, 4, 8, 13.4, 17.4)]
     twice = [at("a", 0), at("b", 4), at("c", 4)]
     turned = [item("a", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1], instance=2), at("b", 0)]
-    bridged, varied, equal, skewed, rating, nothing = modules.evaluate(
+    bridged, varied, equal, skewed, rating, nothing, partial = modules.evaluate(
         SAID,
         [
             [even, [marked(0), marked(1000), marked(500), marked(0, **doubtful)], version],
@@ -483,6 +483,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
             [turned, [marked(1), marked(2)], version],
             [even, [rated(0.2), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.6)], None],
             [even, [{"problem": {"message": "Damaged"}}, marked(0), marked(0), marked(0)], version],
+            [even, [{"problem": {"message": "Damaged"}}, rated(0.2), rated(0.3), rated(0.9)], None],
         ],
     )
     assert bridged == {
@@ -515,6 +516,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "1 slice is too close to the cut-off to call, and not counted.",
         "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     ]
+    assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off"
     assert nothing["headline"] == "No tumour marked on the 3 analysed of 4 slices"
     assert nothing["volume"] == "No volume: 1 slice of 4 is missing, because it could not be analysed."
 
