@@ -4,8 +4,8 @@ from benchmarks import page
 
 
 def test_a_busy_thread_delays_inputs_by_what_is_left_of_its_task() -> None:
-    gaps = [page.PERIOD] * 100 + [page.PERIOD + 100]
-    results = page.summary({"delay": [1, 2, 3], "paint": [10, 20, 30], "gap": gaps})
+    gaps = [float(page.PERIOD)] * 100 + [page.PERIOD + 100.0]
+    results = page.summary({"delay": [1.0, 2.0, 3.0], "paint": [10.0, 20.0, 30.0], "gap": gaps})
     busy = results["thread busy"]
     assert busy["n"] == 101 * page.PERIOD + 100  # milliseconds of the run
     assert busy["p50"] == 0

@@ -31,7 +31,7 @@ const PENDING = { kind: "pending", text: "", probability: null, threshold: null,
 
 /** Change the state of a row that has no result; `problem` says why. */
 export function setState(row, state, problem = null) {
-  const text = { cancelled: "Not analysed: cancelled" }[state] ?? problem?.message ?? "";
+  const text = state === "cancelled" ? "Not analysed: cancelled" : [problem?.message, problem?.detail].filter(Boolean).join(" ");
   Object.assign(row, PENDING, { state, problem, text, kind: FAILED.has(state) ? "failed" : "pending" });
 }
 

@@ -145,7 +145,7 @@ export class BatchTable {
     const td = (name, ...children) => make("td", { role: "cell", class: `batch-${name}` }, ...children);
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
-      td("file", make("button", { type: "button", class: "batch-open", title: row.path }, row.name), folder ? make("span", { class: "small" }, folder) : null),
+      td("file", make("button", { type: "button", class: "batch-open", title: row.path }, make("span", { class: "batch-name" }, row.name)), folder ? make("span", { class: "small" }, folder) : null),
       td("result", sign, make("span", { class: "batch-text", title: row.text }, row.text)),
       td("probability", measureText(row)),
       td("threshold", row.threshold === null ? "–" : cutoff(row.threshold)),

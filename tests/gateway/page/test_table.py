@@ -99,13 +99,14 @@ def downloaded(download: Download, folder: Path) -> bytes:
     return path.read_bytes()
 
 
+REASON = "This model was not made for this image or patient. age (age of the patient) is out of scope"
 MIXED = ("positive 0.93", "negative 0.2", "unsure 0.51", "unlike 0.99", "scope", "positive 0.7", "negative 0.1")
 MIXED_ROWS = [
     ("positive 0.93.png", "Pneumonia pattern: above the cut-off", "93.0%", "50%", "Analysed"),
     ("negative 0.2.png", "No pneumonia pattern found: below the cut-off", "20.0%", "50%", "Analysed"),
     ("unsure 0.51.png", "Uncertain: too close to call", "51.0%", "50%", "Analysed"),
     ("unlike 0.99.png", "No finding: unlike the training images", "\N{EN DASH}", "\N{EN DASH}", "Analysed"),
-    ("scope.png", "This model was not made for this image or patient.", "\N{EN DASH}", "\N{EN DASH}", "Rejected"),
+    ("scope.png", REASON, "\N{EN DASH}", "\N{EN DASH}", "Rejected"),
     ("positive 0.7.png", "Pneumonia pattern: above the cut-off", "70.0%", "50%", "Analysed"),
     ("negative 0.1.png", "No pneumonia pattern found: below the cut-off", "10.0%", "50%", "Analysed"),
 ]
@@ -145,7 +146,7 @@ def test_table_shows_filters_sorts_and_opens_files(
     expect(table.get_by_text("No files match.")).to_be_visible()
     table.get_by_label("Filter by file or result").fill("")
     table.locator(".batch-row").click()
-    expect(table.get_by_text("age (age of the patient) is out of scope")).to_be_visible()
+    expect(table.locator(".batch-detail").get_by_text("age (age of the patient) is out of scope")).to_be_visible()
     assert faults(page) == []
     page.keyboard.press("Escape")
     table.get_by_role("button", name="All 7").click()
@@ -354,6 +355,7 @@ def test_a_repaired_image_gets_its_own_row(opened: Opener, static_gateway: Gatew
     page, table = opened_table(opened, static_gateway, respond)
     choose(page, *films("odd", "negative 0.1", "negative 0.2", "negative 0.3"))
     table.get_by_role("button", name="Unlike training images 1").click()
+    expect(table.locator(".batch-open")).to_have_text(["odd.png"])
     table.locator(".batch-open").click()
     table.get_by_role("button", name="Invert and analyse again").click()
     expect(table.locator(".result .label")).to_have_text("Pneumonia pattern: above the cut-off")
