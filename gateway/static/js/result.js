@@ -19,7 +19,7 @@ import { nextStep, symbol, verdict } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
 const SMALL_INPUT = 64;
-const OUTSIDE = "The heat map is strongest outside the body: the result may rest on a marker, a margin or the background. Do not rely on it.";
+const OUTSIDE = "The heat map is strongest outside the body: the result may rest on a marker, a margin or the background. Do not rely on this result.";
 
 /**
  * Card of a prediction from `parsePrediction`; `version` is the model's catalog entry or null. `assurances`,

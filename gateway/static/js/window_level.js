@@ -66,17 +66,23 @@ export function levels({ first, last, padding = null, slope = 1, intercept = 0, 
   return table;
 }
 
-/** Draw values with their gray levels into the pixels of a canvas (RGBA). Values in steps of four are RGBA, too. */
-export function paint({ values, first, step = 1 }, table, pixels) {
+/**
+ * Draw every `stride`-th value of a row and every `stride`-th row with their gray levels into the pixels of a canvas (RGBA).
+ *
+ * Values in steps of four are RGBA, too.
+ */
+export function paint({ values, first, width, height, step = 1 }, table, pixels, stride = 1) {
   const words = new Uint32Array(pixels.buffer, pixels.byteOffset, pixels.length / 4); // alpha is the highest byte
-  if (step === 4) {
-    for (let at = 0, from = 0; at < words.length; at += 1, from += 4) {
-      words[at] = 0xff000000 | (table[values[from + 2]] << 16) | (table[values[from + 1]] << 8) | table[values[from]];
-    }
-    return;
-  }
   const gray = Uint32Array.from(table, (level) => 0xff000000 | (level * 0x010101));
-  for (let at = 0; at < words.length; at += 1) words[at] = gray[values[at] - first];
+  let to = 0;
+  for (let row = 0; row < height; row += stride) {
+    for (let at = row * width * step, end = at + width * step; at < end; at += stride * step) {
+      words[to] = step === 1
+        ? gray[values[at] - first]
+        : 0xff000000 | (table[values[at + 2]] << 16) | (table[values[at + 1]] << 8) | table[values[at]];
+      to += 1;
+    }
+  }
 }
 
 /** Return the smallest and the largest number. */

@@ -5,6 +5,8 @@ import { button, make } from "./dom.js";
 import { dragged, IDENTITY, levels, paint, presets, reach, sourceOf } from "./window_level.js";
 
 const MAX_PIXELS = 16_000_000; // of a canvas in all browsers
+const QUICK_PIXELS = 1_500_000; // drawn while the window changes
+const REST = 150; // milliseconds
 const OWN = "own";
 const CUSTOM = "custom";
 const ROOMY = "(min-width: 701px)"; // on phones the controls would push the result off the screen
@@ -52,7 +54,8 @@ export class Windowing {
       this.setOptions(presets(this.source));
       this.note.textContent = `${NOTE} ${sourceText(this.source)}`;
       this.showNumbers();
-    }).catch(() => {
+    }).catch((error) => {
+      if (!(error instanceof RangeError)) throw error;
       this.canvas.hidden = true;
       for (const control of this.fields.querySelectorAll("select, input, button")) control.disabled = true;
       this.note.textContent = "This image is too large to adjust its window here.";
@@ -113,25 +116,30 @@ export class Windowing {
     [this.level.value, this.width.value] = [Math.round(level), Math.round(width)];
   }
 
-  /** Draw with the next frame, however often the window changes before it. */
+  /** Draw with the next frame, however often the window changes before it: large images in less detail until it rests. */
   async refresh() {
     await this.prepare();
+    clearTimeout(this.rest);
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
-      if (this.sources) this.draw();
+      if (!this.sources) return;
+      const { width, height } = this.source;
+      const stride = Math.ceil(Math.sqrt((width * height) / QUICK_PIXELS));
+      this.draw(stride);
+      if (stride > 1) this.rest = setTimeout(() => this.sources && this.draw(), REST);
     });
   }
 
-  draw() {
+  draw(stride = 1) {
     this.canvas.hidden = this.window === null && !this.isInverted;
     if (this.canvas.hidden) return;
     // The film's own window is that of the server's picture, exactly.
     const source = this.window === null ? this.sources.picture : this.source;
-    const { width, height } = source;
-    if (this.canvas.width !== width || this.canvas.height !== height) [this.canvas.width, this.canvas.height] = [width, height];
-    const pixels = new ImageData(width, height);
-    paint(source, levels(source, this.window ?? IDENTITY, this.isInverted), pixels.data);
-    this.canvas.getContext("2d").putImageData(pixels, 0, 0);
+    const pixels = new ImageData(Math.ceil(source.width / stride), Math.ceil(source.height / stride));
+    paint(source, levels(source, this.window ?? IDENTITY, this.isInverted), pixels.data, stride);
+    const { canvas } = this;
+    if (canvas.width !== pixels.width || canvas.height !== pixels.height) [canvas.width, canvas.height] = [pixels.width, pixels.height];
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
   }
 }
 
@@ -152,7 +160,8 @@ async function read(image, file) {
   context.drawImage(image, 0, 0);
   const { data: values } = context.getImageData(0, 0, width, height);
   const picture = { values, width, height, step: 4, first: 0, last: 255, unit: "picture", own: IDENTITY };
-  const stored = file ? parseValues(await file.arrayBuffer()) : null;
+  const buffer = await file?.arrayBuffer().catch(() => null); // the file may be gone
+  const stored = buffer ? parseValues(buffer) : null;
   const isSameSize = stored?.width === width && stored.height === height;
   const source = isSameSize ? sourceOf(stored, values) : null;
   const main = source ? { ...source, unit: source.modality === "CT" ? "CT" : "stored" } : picture;

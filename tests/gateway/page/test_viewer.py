@@ -172,6 +172,26 @@ def test_a_window_is_that_of_the_standard(modules: Page, level: float, width: fl
     np.testing.assert_array_equal(np.array(inverted), 255 - np.array(shades))
 
 
+PAINT = """async ([values, table, step, stride]) => {
+    const { paint } = await import("/js/window_level.js");
+    const pixels = new Uint8ClampedArray(4 * Math.ceil(5 / stride) * Math.ceil(3 / stride));
+    paint({ values, first: 0, width: 5, height: 3, step }, table, pixels, stride);
+    return [...pixels];
+}"""
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_values_and_colours_are_drawn_with_their_gray_levels(modules: Page, stride: int) -> None:
+    table = [255 - value for value in range(256)]
+    gray = np.arange(15).reshape(3, 5, 1)
+    color = np.concatenate([gray, gray + 50, gray + 100, np.full_like(gray, 255)], axis=2)
+    for values, step, expected in ((gray, 1, np.repeat(255 - gray, 4, 2)), (color, 4, 255 - color)):
+        drawn = modules.evaluate(PAINT, [values.ravel().tolist(), table, step, stride])
+        wanted = expected[::stride, ::stride].copy()
+        wanted[..., 3] = 255
+        assert drawn == wanted.ravel().tolist()
+
+
 def picture(values: Pixels, low: float, high: float, *, inverse: bool = False) -> list[int]:
     """Return the picture of values in a window, in RGBA."""
     shades = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
@@ -481,6 +501,19 @@ def test_a_heat_map_has_a_legend_and_warns_if_it_is_strongest_outside(opened: Op
         expect(result.locator(".overlay-tools")).to_be_hidden()
         result.get_by_role("button", name="Show heat map").click()
         expect(result.get_by_text(OUTSIDE)).to_be_visible(visible=warns)
+
+
+LARGE = """async () => {
+    const { Windowing } = await import("/js/windowing.js");
+    const windowing = new Windowing("film");
+    windowing.load({ width: 5000, height: 4000 }, null);
+    await windowing.prepare();
+    return [windowing.inversion.disabled, windowing.preset.disabled, windowing.note.textContent];
+}"""
+
+
+def test_an_image_that_is_too_large_for_a_canvas_keeps_its_window(modules: Page) -> None:
+    assert modules.evaluate(LARGE) == [True, True, "This image is too large to adjust its window here."]
 
 
 REPLACE = """async ([first, second]) => {
