@@ -284,6 +284,20 @@ def test_slices_become_one_viewer_with_strip_and_volume(
     page.mouse.click(box["x"] + box["width"] * 4.5 / 11, box["y"] + 10)
     expect(card.locator(".place")).to_have_text("5 of 11")
     expect(card.locator("img.picture")).to_have_attribute("alt", "Slice 5 of 11")
+    stage.hover()
+    card.get_by_label("Window", exact=True).select_option(label="More contrast")
+    expect(card.locator("canvas.adjusted")).to_be_visible()
+    expect(card.get_by_label("Width", exact=True)).not_to_have_value("")
+    assert (
+        page.evaluate(  # the window of the slice before is not drawn over the next one
+            """() => {
+            document.querySelector('[aria-label="Next slice"]').click();
+            return document.querySelector(".adjusted").hidden && document.querySelector(".picture").alt;
+        }"""
+        )
+        == "Slice 6 of 11"
+    )
+    expect(card.locator("canvas.adjusted")).to_be_visible()
     saved_files = {}
     for name in ("Slices (CSV)", "Examination (JSON)"):
         with page.expect_download() as download:
