@@ -60,12 +60,13 @@ export class SeriesResult {
     const { first, version, finding: { kind, text } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
+    const limited = limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined);
     const isPositive = this.states.some(({ marked }) => marked);
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       section("This slice", this.slice),
-      section("All slices", ...limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined).map((line) => make("p", {}, line))),
+      limited.length ? section("All slices", ...limited.map((line) => make("p", {}, line))) : null,
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(isPositive ? "positive" : "negative", first, missedText(first, version)))),
       this.details(), this.downloads());

@@ -25,7 +25,7 @@ from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
 from tests.gateway.page.scripted import script
 from tests.gateway.page.slices import answer, measured, slice_dicom, slice_pixels, stack
-from tests.gateway.page.test_accessibility import faults
+from tests.gateway.page.test_accessibility import PHONE, faults
 from tests.gateways import Gateway
 from tests.handlers.images import dicom, film, saved
 
@@ -315,8 +315,21 @@ def test_slices_become_one_viewer_with_strip_and_volume(
     assert [entry["area"]["mm2"] for entry in whole["predictions"]] == [float(row["area_mm2"]) for row in rows]
 
 
-def test_rejected_and_missing_slices_keep_their_place(opened: Opener, static_gateway: Gateway) -> None:
-    page = open_series(opened, static_gateway, [], bypass_csp=True)
+def swipe(page: Page, stage: Locator, left: int) -> None:
+    """Move a finger to the left."""
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    assert box
+    touch = page.context.new_cdp_session(page)
+    for step in range(11):
+        point = {"x": box["x"] + 320 - step * left / 10, "y": box["y"] + 100}
+        kind = "touchMove" if step else "touchStart"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener, static_gateway: Gateway) -> None:
+    page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **PHONE)
     files = stack([0, 8, 16, 24, 40, 48])
     files[1] = slice_dicom(8, 99, NumberOfFrames=2)  # rejected
     other = slice_dicom(8, 1, SeriesInstanceUID="1.2.3.4.5.6")
@@ -332,8 +345,10 @@ def test_rejected_and_missing_slices_keep_their_place(opened: Opener, static_gat
     expect(card.locator(".volume")).to_have_text(
         "No volume: 1 slice of 6 is missing, because it could not be analysed."
     )
-    card.locator(".stage").press("Home")
-    card.locator(".stage").press("ArrowDown")
+    expect(card.locator("img.picture")).to_be_visible()
+    expect(card.locator(".place")).to_have_text("5 of 6")
+    swipe(page, card.locator(".stage"), 190)
+    expect(card.locator(".place")).to_have_text("2 of 6")
     expect(card.locator(".slice-text")).to_have_text("Could not be analysed")
     expect(card.get_by_text("This model cannot analyse this image.")).to_be_visible()
     expect(card.locator(".sheet")).to_be_hidden()  # not the picture of another slice
@@ -341,11 +356,15 @@ def test_rejected_and_missing_slices_keep_their_place(opened: Opener, static_gat
     assert faults(page) == []
 
 
-def test_classifier_counts_slices_and_claims_nothing_else(opened: Opener, static_gateway: Gateway) -> None:
+def test_classifier_counts_slices_of_a_zip_and_claims_nothing_else(opened: Opener, static_gateway: Gateway) -> None:
     page = open_series(opened, static_gateway, [], model="chest")
-    files = stack([24, 32, 40, 48, 72])
-    choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(files)))
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for index, content in enumerate(stack([24, 32, 40, 48, 72])):
+            archive.writestr(f"head/{index}", content)
+    choose(page, payload("study.zip", stream.getvalue()))
     card = series_card(page)
+    expect(card.get_by_role("heading", name="study.zip/head", exact=True)).to_be_visible()
     expect(card.locator(".label")).to_have_text(re.compile(r"^\d of 5 slices above the 50% cut-off$"))
     expect(card.get_by_text("nothing follows from the count for the examination as a whole")).to_be_visible()
     expect(card.locator(".volume")).to_have_count(0)
@@ -431,18 +450,6 @@ def test_picture_of_another_slice_is_never_shown(opened: Opener, static_gateway:
     card.get_by_role("button", name="Next slice").click()
     expect(card.locator(".place")).to_have_text("4 of 4")
     expect(card.get_by_role("img", name="Slice 3 of 4")).to_have_count(0)
-
-
-def test_zip_of_slices_is_one_series_named_after_its_folder(opened: Opener, static_gateway: Gateway) -> None:
-    page = open_series(opened, static_gateway, [])
-    stream = BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for index, content in enumerate(stack([0, 20, 40, 60])):
-            archive.writestr(f"head/{index}", content)
-    choose(page, payload("study.zip", stream.getvalue()))
-    card = series_card(page)
-    expect(card.get_by_role("heading", name="study.zip/head", exact=True)).to_be_visible()
-    expect(card.locator("img.picture")).to_be_visible()
 
 
 SAID = """async groups => {
@@ -533,22 +540,3 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off"
     assert nothing["headline"] == "No tumour marked on the 3 analysed of 4 slices"
     assert nothing["volume"] == "No volume: 1 slice of 4 is missing, because it could not be analysed."
-
-
-def test_finger_that_moves_sideways_scrolls_slices(opened: Opener, static_gateway: Gateway) -> None:
-    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **phone)
-    choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(stack([0, 20, 40, 60, 80]))))
-    card = series_card(page)
-    expect(card.locator("img.picture")).to_be_visible()
-    assert faults(page) == []
-    card.locator(".stage").scroll_into_view_if_needed()
-    box = card.locator(".stage").bounding_box()
-    assert box
-    touch = page.context.new_cdp_session(page)
-    x, y = box["x"] + 200, box["y"] + 100
-    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-    for step in range(1, 11):
-        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x - 10 * step, "y": y}]})
-    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    expect(card.locator(".place")).to_have_text("2 of 5")
