@@ -159,10 +159,16 @@ def test_rejected_file_shows_reason_and_no_label(page: Page) -> None:
 def test_files_get_separate_results(page: Page) -> None:
     good = [payload(f"film-{number}.png", SAMPLE.read_bytes()) for number in range(5)]
     choose(page, *good[:3], payload("broken.png", b"\x89PNG\r\n\x1a\n cut"), *good[3:])
-    expect(page.locator(".result")).to_have_count(5)
-    expect(page.locator("#rejection-list > li")).to_have_count(1)
-    expect(page.locator("#rejection-list")).to_contain_text("broken.png")
+    table = page.get_by_role("region", name="6 files")
+    expect(table.get_by_text("6 of 6 done.")).to_be_visible()
+    for name in ("Positive 5", "Not analysed 1"):
+        expect(table.get_by_role("button", name=name)).to_be_visible()
+    broken = table.get_by_role("row").filter(has_text="broken.png")
+    expect(broken).to_contain_text("Damaged or incomplete file. Export it again.")
     expect(page.locator("#progress")).to_be_hidden()
+    assert_no_result(page)
+    choose(page, *good[:2])
+    expect(page.locator(".result")).to_have_count(2)
     page.get_by_role("button", name="Clear results").click()
     assert_no_result(page)
 
