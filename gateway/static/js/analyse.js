@@ -15,6 +15,7 @@ import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
 import { isUnavailable, show } from "./rejections.js";
 import { Result } from "./result.js";
+import { takeSeries } from "./series_start.js";
 import { connect, isReady } from "./service.js";
 import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided, releaseUndecided } from "./waiting_list.js";
 
@@ -74,7 +75,8 @@ function start(files, model) {
     return;
   }
   scrollToResults = true;
-  submitAll(files, model);
+  if (files.length === 1) submit(files[0], model);
+  else takeSeries(files, model, { add: addResult, others: submitAll, reconsider }).then((rest) => submitAll(rest, model));
   requestAnimationFrame(scroll); // a table has its height after it is drawn
 }
 

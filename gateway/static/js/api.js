@@ -99,6 +99,13 @@ function toProblem(status, text, retryAfter) {
   } catch {
     // The response is not problem details; the status describes it.
   }
+  return fromDetails(status, details, retryAfter);
+}
+
+/** Create the problem of one image among several from its problem details. */
+export const itemProblem = (details) => fromDetails(Number.isInteger(details.status) ? details.status : 500, details);
+
+function fromDetails(status, details, retryAfter = null) {
   const { domain = null } = details; // the API's detail tells programmers how to repeat the request
   const asText = (value) => (typeof value === "string" ? value : "");
   return new Problem(problemText(status, details.title), {
@@ -141,11 +148,13 @@ function formOf(file) {
  * Send an image; return the response as text, or as a Blob if a picture was requested.
  *
  * `assurances` is what the user states about it, `prevalence` how common the finding is, `repair` how the server changes
- * it first. With an `object`, the key of its upload, the image itself is not sent.
+ * it first. With an `object`, the key of its upload, the image itself is not sent; with `instances`, a list of base64 images,
+ * no file.
  */
-export function post(path, file, { accept = "application/json", assurances = "", prevalence = "", repair = "", object = "", onProgress = () => {}, signal = null } = {}) {
+export function post(path, file, { accept = "application/json", assurances = "", prevalence = "", repair = "", object = "", instances = null, onProgress = () => {}, signal = null } = {}) {
   const isJson = accept === "application/json";
-  const body = object ? JSON.stringify({ object }) : formOf(file);
+  const document = instances ? { instances } : object ? { object } : null;
+  const body = document ? JSON.stringify(document) : formOf(file);
   const query = String(new URLSearchParams(Object.entries({ prevalence, repair }).filter(([, value]) => value !== "")));
   return withKey(() => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
@@ -154,7 +163,7 @@ export function post(path, file, { accept = "application/json", assurances = "",
     request.timeout = TIMEOUT;
     for (const [name, value] of Object.entries(headers(accept))) request.setRequestHeader(name, value);
     if (assurances) request.setRequestHeader("X-Assurances", assurances);
-    if (object) request.setRequestHeader("Content-Type", "application/json");
+    if (document) request.setRequestHeader("Content-Type", "application/json");
     let sent = 0;
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(sent = event.loaded / event.total);

@@ -13,8 +13,8 @@ const TAGS = {
   intercept: 0x00281052, slope: 0x00281053, pixels: 0x7fe00010,
 };
 
-/** Walks over the elements of a data set. */
-class Reader {
+/** Walks over the elements of a DICOM file, which start behind its preamble; raises a RangeError behind its end. */
+export class Reader {
   constructor(buffer) {
     this.view = new DataView(buffer);
     this.at = 132;

@@ -39,6 +39,11 @@ export function parsePrediction(text, expected) {
   } catch {
     throw invalidResponse("it is not JSON");
   }
+  return checkPrediction(prediction, expected);
+}
+
+/** Return the prediction for one image among several after the checks of `parsePrediction`. */
+export function checkPrediction(prediction, expected) {
   checkDocument(prediction);
   const { model, image } = prediction;
   require(model.name === expected.name, "it is from another model");

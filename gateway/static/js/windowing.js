@@ -38,8 +38,8 @@ export class Windowing {
     [this.image, this.file] = [image, file];
     this.preparation = null;
     this.sources = null;
-    if (this.window === null && !this.isInverted) this.canvas.hidden = true;
-    else this.refresh();
+    this.canvas.hidden = true; // it shows the image before this one
+    if (this.window !== null || this.isInverted) this.refresh();
   }
 
   /** Read the values once they are needed: files are large, and few are adjusted. */

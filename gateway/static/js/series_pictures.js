@@ -1,0 +1,91 @@
+// Pictures of the slices of one examination, loaded when they are shown and shortly before.
+
+import { post } from "./api.js";
+import { parseValues } from "./dicom_values.js";
+import { make } from "./dom.js";
+import { distribution, extent, levels, paint, windowBetween } from "./window_level.js";
+
+const AHEAD = 4; // slices on either side
+const PARALLEL = 3;
+
+/** Loads pictures; `path` and `options` are of requests for those that the browser cannot decode. */
+export class SlicePictures {
+  constructor(files, outcomes, path, options) {
+    Object.assign(this, { files, outcomes, path, options });
+    this.loaded = new Map(); // index -> image element, null without one
+    this.running = new Set();
+    this.wanted = [];
+    this.urls = [];
+    this.onLoad = () => {};
+  }
+
+  /** Return the picture of a slice: null if there is none, undefined until `onLoad(index)` is called. */
+  get(index) {
+    // Slices that the reader has scrolled past are not loaded any more.
+    this.wanted = Array.from({ length: 2 * AHEAD + 1 }, (_, at) => index + (at % 2 ? 1 : -1) * Math.ceil(at / 2));
+    this.next();
+    return this.loaded.get(index);
+  }
+
+  next() {
+    this.wanted = this.wanted.filter((index) => index in this.files && !this.loaded.has(index) && !this.running.has(index));
+    while (this.running.size < PARALLEL && this.wanted.length) this.start(this.wanted.shift());
+  }
+
+  async start(index) {
+    this.running.add(index);
+    this.loaded.set(index, await this.fetch(index));
+    this.running.delete(index);
+    this.next();
+    this.onLoad(index);
+  }
+
+  async fetch(index) {
+    const size = this.outcomes[index].prediction?.image ?? null;
+    const file = this.files[index];
+    return await this.decode(file, size) ?? (size === null ? null : await this.request(file, size)) ?? drawn(file, size);
+  }
+
+  /** Return the server's picture; null if it has none: alone, a slice unlike the training images is rejected. */
+  async request(file, size) {
+    try {
+      return await this.decode(await post(`api/predictions/${this.path}`, file, { ...this.options, accept: "image/png;view=image" }), size);
+    } catch {
+      return null;
+    }
+  }
+
+  async decode(blob, size) {
+    const url = URL.createObjectURL(blob);
+    const image = make("img", { src: url, alt: "" });
+    try {
+      await image.decode();
+      if (size && (image.naturalWidth !== size.width || image.naturalHeight !== size.height)) throw new RangeError("another size");
+    } catch {
+      URL.revokeObjectURL(url);
+      return null;
+    }
+    this.urls.push(url);
+    return image;
+  }
+
+  /** Release the pictures. */
+  close() {
+    this.wanted = [];
+    for (const url of this.urls) URL.revokeObjectURL(url);
+  }
+}
+
+/** Draw the stored values of a file in its own window; null if they cannot be read here. */
+async function drawn(file, size) {
+  const stored = parseValues(await file.arrayBuffer().catch(() => new ArrayBuffer(0)));
+  if (!stored || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
+  const [first, last] = extent(stored.values);
+  const sorted = distribution(stored);
+  const window = stored.window ?? windowBetween(sorted[0], sorted[Math.floor(0.995 * (sorted.length - 1))]);
+  const canvas = make("canvas", { width: stored.width, height: stored.height, role: "img" });
+  const pixels = new ImageData(stored.width, stored.height);
+  paint({ ...stored, first }, levels({ ...stored, first, last }, window, false), pixels.data);
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  return canvas;
+}

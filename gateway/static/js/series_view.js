@@ -1,0 +1,159 @@
+// Card of one examination: its slices in one viewer, a strip of where the finding is, the volume, and downloads.
+
+import { displayName } from "./display.js";
+import { domainText } from "./domain.js";
+import { button, make, save, terms } from "./dom.js";
+import { accuracy, audience, missedText, section } from "./evidence.js";
+import { cutoff, percent } from "./format.js";
+import { showCard } from "./model_card.js";
+import { colourize, toPng } from "./pictures.js";
+import { positiveLabel } from "./prediction.js";
+import { document as wholeDocument, table } from "./series_downloads.js";
+import { SlicePictures } from "./series_pictures.js";
+import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
+import { scrollSlices } from "./slice_scroll.js";
+import { isUnsure, Strip } from "./strip.js";
+import { nextStep, symbol } from "./verdict.js";
+import { Viewer } from "./viewer.js";
+
+const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
+
+/**
+ * Card of a `stack` with an outcome for each slice, from `analyseSlices`; `version` is the model's catalog entry or null.
+ */
+export class SeriesResult {
+  constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
+    Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
+    this.states = outcomes.map((outcome) => sliceState(outcome, version));
+    this.first = outcomes.find(({ prediction }) => prediction).prediction;
+    this.isMask = "mask" in this.first;
+    this.finding = headline(outcomes, version);
+    const { model } = this.first;
+    this.modelName = displayName(version, model.name);
+    this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
+    this.viewer = new Viewer(this.first.image, name);
+    this.note = make("p", { class: "no-picture small", hidden: true });
+    this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
+    this.pictures.onLoad = (index) => { if (index === this.strip.index) this.show(index); };
+    this.slice = make("div", { class: "this-slice" });
+    this.strip = this.drawStrip();
+    this.viewer.stages.after(this.strip.element, this.legend);
+    scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), outcomes.length);
+    this.element = this.draw();
+    this.strip.go(firstShown(this.states));
+  }
+
+  drawStrip() {
+    const values = this.states.map(({ value }) => value ?? 0);
+    const texts = this.states.map(({ text }) => text);
+    const top = this.isMask ? Math.max(...values) : 1;
+    const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
+    const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unlike the training images, or uncertain." : "";
+    const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
+    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
+    this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${crossed}${jumps}`);
+    return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: "Slice" }, (index) => this.show(index));
+  }
+
+  draw() {
+    const { first, version, finding: { kind, text } } = this;
+    const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
+    const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
+    const limited = limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined);
+    const isPositive = this.states.some(({ marked }) => marked);
+    const notes = warnings(this.stack, this.outcomes);
+    const facts = make("div", { class: "facts" },
+      warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
+      section("This slice", this.slice),
+      limited.length ? section("All slices", ...limited.map((line) => make("p", {}, line))) : null,
+      audience(version), accuracy(first, version),
+      section("What to do next", make("p", {}, nextStep(isPositive ? "positive" : "negative", first, missedText(first, version)))),
+      this.details(), this.downloads());
+    return make("li", { class: `panel result result-${kind} series` },
+      make("div", { class: "result-head" },
+        make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
+        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text)),
+        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null,
+        notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
+      make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
+  }
+
+  details() {
+    const { model } = this.first;
+    const { order, distance, kind } = this.stack;
+    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name" }[order];
+    return make("details", {}, make("summary", {}, "Details and slices"), terms([
+      ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } }, `${this.modelName} (${model.name}), version ${model.version}`)],
+      ["Order", ordered],
+      ["Slice distance", distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
+      ["History", this.isSaved ? null : "Not saved: the history is unavailable"],
+    ]), make("ol", { class: "slice-list" }, this.states.map(({ text }, index) => make("li", {},
+      button(`${index + 1}. ${this.stack.items[index].file.name}: ${text}`, () => this.strip.go(index), { class: "link" })))));
+  }
+
+  downloads() {
+    const name = `${this.name.replace(/[^\w.-]+/g, "_")}.${this.first.model.name}`;
+    const csv = () => save(new Blob([BOM, table(this.stack, this.outcomes, this.states)], { type: "text/csv;charset=utf-8" }), `${name}.csv`);
+    const json = () => save(new Blob([JSON.stringify(wholeDocument(this.stack, this.outcomes, this.volume), null, 2)], { type: "application/json" }), `${name}.json`);
+    return make("div", { class: "download" }, make("p", { class: "small" }, "Download"),
+      make("div", { class: "row" }, button("Slices (CSV)", csv), button("Examination (JSON)", json)));
+  }
+
+  /** Show a slice. Until its picture is loaded there is none, never that of another slice. */
+  show(index) {
+    this.slice.replaceChildren(...this.describe(index));
+    const { viewer } = this;
+    const { prediction } = this.outcomes[index];
+    const picture = this.pictures.get(index);
+    viewer.sheet.hidden = !picture;
+    this.note.textContent = noteText(picture, prediction);
+    this.note.hidden = this.note.textContent === "";
+    if (!picture) return;
+    picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
+    viewer.show(picture, this.stack.items[index].file);
+    // An empty mask keeps the controls of the masks of other slices in place.
+    viewer.setOverlay(this.isMask ? make("canvas", { width: viewer.width, height: viewer.height, "aria-hidden": "true" }) : null, "mask");
+    if (prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
+  }
+
+  async showMask(index, { mask, image }) {
+    const overlay = await colourize(toPng(mask.data), "mask", image);
+    if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
+  }
+
+  describe(index) {
+    const { prediction, problem } = this.outcomes[index];
+    const { text } = this.states[index];
+    const place = this.stack.places?.[index];
+    const label = prediction ? positiveLabel(prediction) : null;
+    return [make("p", { class: "slice-text" }, problem ? "Could not be analysed" : text), terms([
+      ["Slice", `${index + 1} of ${this.outcomes.length}`],
+      ["File", this.stack.items[index].file.name],
+      ["Position", place === undefined ? null : millimetres(place)],
+      ["Area", prediction?.area?.pixels ? areaText(prediction.area) : null],
+      ["Probability", label ? `${percent(prediction.probabilities[label])} (${label})` : null],
+      ["Image check", prediction?.domain ? domainText(prediction.domain) : null],
+      ["Reason", problem ? problem.message : null],
+      ["Details", problem?.detail],
+    ])];
+  }
+
+  /** What the results say, in one line. */
+  get summary() {
+    return `${this.finding.text}${this.isMask ? `. ${volumeText(this.stack, this.outcomes, this.volume).replace(/\.$/, "")}` : ""}`;
+  }
+
+  /** Release the pictures. */
+  close() {
+    this.viewer.close();
+    this.pictures.close();
+  }
+}
+
+function noteText(picture, prediction) {
+  if (picture === undefined) return "Loading the picture …";
+  if (picture?.tagName === "IMG") return "";
+  const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+  return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
+}
