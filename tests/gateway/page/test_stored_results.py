@@ -46,6 +46,7 @@ def opened_result(opened: Opener, gateway: Stored, *ids: str, **options: Any) ->
     return page
 
 
+@pytest.mark.firefox
 def test_a_row_opens_the_whole_result_and_back_returns_to_the_filtered_list(opened: Opener, kept: Stored) -> None:
     for number in range(30):
         kept.send(FILM, "chest/1.0.0", name=f"list-{number:02}.png")
@@ -181,6 +182,7 @@ def test_an_image_that_is_not_kept_is_joined_to_both_results_of_a_comparison(ope
     expect(page.locator("#result-list .result")).to_contain_text("film copy.png")
 
 
+@pytest.mark.firefox
 def test_two_versions_are_compared_on_the_same_image(opened: Opener, kept: Stored) -> None:
     first = kept.send(FILM, "chest/1.0.0", name="compared.png")
     kept.send(FILM, "chest/1.0.0", "explanations")

@@ -338,6 +338,7 @@ def drag(page: Page, place: Locator, right: float, down: float, button: Any = "l
     page.mouse.up(button=button)
 
 
+@pytest.mark.firefox
 def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, model="chest", prepare=answers(IMAGE, SHOWN, heat_map(98, 140)))
     result = analysed(page, "film.dcm", IMAGE)
@@ -396,6 +397,7 @@ def test_a_film_that_is_no_dicom_file_is_windowed_by_its_gray_levels(opened: Ope
     assert np.abs(shades(result) - FILM // 16).max() <= 1
 
 
+@pytest.mark.firefox
 def test_zoom_pan_and_actual_size_by_mouse_and_keys(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, model="chest", prepare=answers(SHOWN, SHOWN, heat_map(98, 140), "png"))
     result = analysed(page, "film.png", SHOWN)
