@@ -123,7 +123,9 @@ class Detector(_Section):
     method: Text  # in words
     layers: tuple[Text, ...] = ()  # of the network, whose moments the program returns: the part `features`
     weights_sha256: Sha256 | None = None  # of the network's weights with which the layers were measured
-    parts: Annotated[tuple[Literal["features", "thumbnail", "shape", "texture"], ...], Field(min_length=1)]
+    parts: Annotated[
+        tuple[Literal["features", "thumbnail", "shape", "texture", "colour", "bands"], ...], Field(min_length=1)
+    ]
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike
     fitted: Text  # to which images, in words

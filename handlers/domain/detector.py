@@ -98,22 +98,22 @@ class Detector:
 
     def assess(self, outputs: Mapping[str, Vector], tensor: Vector) -> Assessment:
         """Assess an image from its rows of `outputs` and from the network's input (channels, height, width)."""
-        gray = evidence.luminance(tensor, self.spec)
-        relative = {name: value / self.limits[name] for name, value in self.distances(outputs, gray).items()}
+        image = evidence.intensities(tensor, self.spec)
+        relative = {name: value / self.limits[name] for name, value in self.distances(outputs, image).items()}
         score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
         status = self._status(score)
-        reason = None if status == "normal" else self._reason(gray, relative)
+        reason = None if status == "normal" else self._reason(evidence.luminance(image), relative)
         return Assessment(status, score, self.percentile(score), reason, site=self.site)
 
     def percentile(self, score: float) -> float:
         """Return the share of the held-out images with a lower score, 0 to 100."""
         return float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
 
-    def distances(self, outputs: Mapping[str, Vector], gray: torch.Tensor) -> dict[str, float]:
-        """Return every distance of one image, by name."""
-        parts = evidence.collect(outputs.get(MOMENTS), gray, self.metric.parts)
+    def distances(self, outputs: Mapping[str, Vector], image: torch.Tensor) -> dict[str, float]:
+        """Return every distance of one image (channels, height, width) in [0, 1], by name."""
+        parts = evidence.collect(outputs.get(MOMENTS), image, self.metric.parts)
         values = {name: vector[None] for name, vector in parts.items()}
-        distances = self.metric(values, evidence.thumbnail(gray, pose.SIDE)[None])
+        distances = self.metric(values, evidence.thumbnail(evidence.luminance(image), pose.SIDE)[None])
         return {name: float(value) for name, value in distances.items()}
 
     def _status(self, score: float) -> Status:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d, pad
 
+from handlers.domain.colour import bands, colours
 from handlers.recipe import Input
 
 Vector = NDArray[np.float32]
@@ -31,10 +32,15 @@ _EXTREMES: Final = 0.02
 """Distance from black and white, as a fraction of full scale, within which a pixel counts as black or white."""
 
 
-def luminance(tensor: NDArray[np.float32], spec: Input) -> torch.Tensor:
-    """Return the gray values, (height, width) in [0, 1], of a network's input (channels, height, width)."""
+def intensities(tensor: NDArray[np.float32], spec: Input) -> torch.Tensor:
+    """Return the values in [0, 1] of a network's input, both (channels, height, width)."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    return (torch.from_numpy(tensor) * std + mean).mean(0)
+    return torch.from_numpy(tensor) * std + mean
+
+
+def luminance(image: torch.Tensor) -> torch.Tensor:
+    """Return the gray values (height, width) of an image (channels, height, width)."""
+    return image.mean(0)
 
 
 def thumbnail(gray: torch.Tensor, side: int = THUMBNAIL) -> torch.Tensor:
@@ -107,17 +113,24 @@ def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, t
     return window, sectors, torch.bincount(sectors, minlength=_SECTORS + 1).clamp(min=1)
 
 
-_OF_IMAGE: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+_OF_GRAY: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "thumbnail": lambda gray: thumbnail(gray).flatten(),
     "shape": shape,
     "texture": texture,
 }
-"""Parts that need no network."""
+"""Parts that need only the luminance."""
+_OF_COLOUR: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {"colour": colours, "bands": bands}
+"""Parts that need red, green and blue."""
+
+ALL: Final = (*_OF_GRAY, *_OF_COLOUR, "features")
 
 
-def collect(
-    moments: Vector | None, gray: torch.Tensor, names: Collection[str] = (*_OF_IMAGE, "features")
-) -> dict[str, torch.Tensor]:
-    """Return the evidence by part, the named ones; `features` are the moments of the network's layers, if given."""
-    parts = {name: describe(gray) for name, describe in _OF_IMAGE.items() if name in names}
+def collect(moments: Vector | None, image: torch.Tensor, names: Collection[str] = ALL) -> dict[str, torch.Tensor]:
+    """Return the evidence of an image (channels, height, width) by part, the named ones.
+
+    `features` are the moments of the network's layers, if given.
+    """
+    gray = luminance(image)
+    parts = {name: describe(gray) for name, describe in _OF_GRAY.items() if name in names}
+    parts |= {name: describe(image.expand(3, -1, -1)) for name, describe in _OF_COLOUR.items() if name in names}
     return parts if moments is None or "features" not in names else parts | {"features": torch.from_numpy(moments)}

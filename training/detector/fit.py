@@ -97,7 +97,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
     _log.info("reading %d training images and %d copies of each", len(train), options.copies)
     each = 1 + options.copies
     seen = Sample(
-        observe(network, recipe.input, with_copies(train, options.copies, generator)),
+        observe(network, recipe.input, with_copies(train, options.copies, generator), options.components),
         torch.tensor([recipe.labels.index(example.label) for example in train]).repeat_interleave(each),
         tuple(example.group for example in train for _ in range(each)),
     )
@@ -109,7 +109,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
         sample = _CROSS_FITTED
     else:
         examples = sides.validation
-        observations = observe(network, recipe.input, with_copies(examples, 1, generator))
+        observations = observe(network, recipe.input, with_copies(examples, 1, generator), options.components)
         groups = [example.group for example in examples for _ in range(2)]
         held_out, sample = measured([(fitted, observations)], groups, tuple(options.components)), _HELD_OUT
     limits = calibration.calibrate(held_out.distances, held_out.groups, Shares(options.marked, options.refused))

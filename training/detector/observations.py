@@ -1,6 +1,6 @@
 """Evidence of many images, collected as the server does."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -46,8 +46,13 @@ def join(several: Sequence[Observations]) -> Observations:
     )
 
 
-def observe(network: Network | None, spec: Input, images: Iterable[bytes]) -> Observations:
-    """Decode, preprocess and run encoded images, a few at a time; without a network, no image has a confidence."""
+def observe(
+    network: Network | None, spec: Input, images: Iterable[bytes], names: Collection[str] = evidence.ALL
+) -> Observations:
+    """Decode, preprocess and run encoded images, a few at a time, and collect the named parts of the evidence.
+
+    Without a network, no image has a confidence.
+    """
     batches: list[Observations] = []
     waiting = iter(images)
     while batch := list(islice(waiting, _BATCH)):
@@ -56,9 +61,10 @@ def observe(network: Network | None, spec: Input, images: Iterable[bytes]) -> Ob
         if network is not None:
             with torch.inference_mode():
                 outputs = network(torch.from_numpy(np.stack(tensors)))
-        grays = [evidence.luminance(tensor, spec) for tensor in tensors]
+        pictures = [evidence.intensities(tensor, spec) for tensor in tensors]
+        grays = [evidence.luminance(picture) for picture in pictures]
         features = outputs[moments.OUTPUT].numpy() if moments.OUTPUT in outputs else [None] * len(grays)
-        rows = [evidence.collect(row, gray) for row, gray in zip(features, grays, strict=True)]
+        rows = [evidence.collect(row, picture, names) for row, picture in zip(features, pictures, strict=True)]
         batches.append(
             Observations(
                 {name: torch.stack([row[name] for row in rows]) for name in rows[0]},

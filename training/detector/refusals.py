@@ -47,16 +47,19 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A detector, its model's network, and the confidence below which that alone would refuse an image."""
+    """A detector, its model's network, and the confidence below which that alone would refuse an image.
+
+    Without a network, no image has a confidence.
+    """
 
     detector: Detector
-    network: Network
+    network: Network | None
     recipe: Recipe
     confidence: float = 0
 
     def observe(self, images: Iterator[bytes]) -> tuple[Observations, Distances]:
         """Collect the evidence of images and their distances."""
-        seen = observe(self.network, self.recipe.input, images)
+        seen = observe(self.network, self.recipe.input, images, self.detector.metric.parts)
         return seen, measure(self.detector.metric, seen)
 
     def statuses(self, distances: Distances) -> NDArray[np.int64]:

@@ -39,7 +39,8 @@ def test_other_images_are_refused_and_held_out_ones_are_not(name: str, shared: P
     recipe = recipes.load(folder / "archive.yaml")
     loaded = detector.load(folder, recipe)
     assert loaded is not None
-    subject = Subject(loaded, load_network(recipe, folder, loaded.section.layers), recipe)
+    layers = loaded.section.layers
+    subject = Subject(loaded, load_network(recipe, folder, layers) if layers else None, recipe)
     sides = training_data.load_sides(recipe, settings.load(folder / "training.yaml"), shared / DATA[name])
     assert sides.sha256 == loaded.section.split
     groups = {example.group: example for example in sides.validation}  # copies of a slice are no further evidence
