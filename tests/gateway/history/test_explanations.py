@@ -153,7 +153,9 @@ def test_a_prediction_that_is_deleted_meanwhile_leaves_nothing(
     redis_store.run(work)
 
 
-def test_a_prediction_without_an_image_gets_that_of_its_explanation(store: Store, tmp_path: Path) -> None:
+def test_a_prediction_without_an_image_gets_that_of_its_explanation(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     prediction = of(ONE, 10)
 
     async def work(history: History) -> None:
@@ -166,6 +168,7 @@ def test_a_prediction_without_an_image_gets_that_of_its_explanation(store: Store
             state, stored = await recorder.record_explanations([explanation], RequestBody(ONE), details)
             assert (state, stored[explanation.id].id) == ("kept", prediction.id)
             assert await images.read(prediction.id) == ONE
+            assert "images not recorded" not in caplog.text
         await recorder.delete(prediction.id)
         assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
 
