@@ -174,14 +174,19 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
 
 
-def rename(document: Document, ids: Mapping[str, str]) -> Document:
-    """Return the document with other ids of the predictions."""
-    renamed = [item | {"id": ids[item["id"]]} if item.get("id") in ids else item for item in predictions(document)]
-    return document | {"predictions": renamed} if "predictions" in document else renamed[0]
+def identify(document: Document, results: Mapping[str, Result]) -> Document:
+    """Return the document with ids and times of stored results, by the ids that the predictions have."""
+    items = [
+        item | {"id": results[item["id"]].id, "time": format_time(results[item["id"]].time)}
+        if item.get("id") in results
+        else item
+        for item in predictions(document)
+    ]
+    return document | {"predictions": items} if "predictions" in document else items[0]
 
 
 def history_details(document: Document, *, with_overlays: bool) -> dict[str, Details]:
-    """Return what opens the results of an annotated document again, by id; without names of files."""
+    """Return the details of the results of an annotated document, by id; without names of files."""
     return {item["id"]: _details(item, with_overlays) for item in predictions(document) if is_prediction(item)}
 
 

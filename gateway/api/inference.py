@@ -67,8 +67,8 @@ async def run(
     details = model_response.history_details(document, with_overlays=parts.settings.overlays)
     if target.verb == "predictions":
         return document | {"history": await parts.recorder.record(entries, body, details)}
-    outcome, joined = await parts.recorder.record_explanations(entries, body, details)
-    return model_response.rename(document, joined) | {"history": outcome}
+    outcome, explained = await parts.recorder.record_explanations(entries, body, details)
+    return model_response.identify(document, explained) | {"history": outcome}
 
 
 def _model_request(request: Request, target: Target, body: RequestBody, accept: str) -> ModelRequest:

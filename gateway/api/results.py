@@ -60,21 +60,21 @@ async def results_csv(
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-class WholeResult(StoredResult, Result):
-    """Stored result, and what opens it again."""
+class DetailedResult(StoredResult, Result):
+    """Stored result with its prediction document."""
 
 
 @router.get("/api/results/{result_id}", operation_id="get_result", summary="Get a stored result", responses=_PROBLEMS)
-async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> WholeResult:
+async def result(request: Request, caller: AuthenticatedCaller, result_id: ResultId) -> DetailedResult:
     """Return a result that you may view, with its prediction document, but without its pictures."""
     stored = await _visible_result(request, caller, result_id)
     details = await _history(request, caller).details(result_id)
     images = services.of(request).recorder.images
     has_image = images is not None and await images.has(result_id)
-    return WholeResult.model_validate(stored.model_dump() | _opened(details) | {"has_image": has_image})
+    return DetailedResult.model_validate(stored.model_dump() | _fields(details) | {"has_image": has_image})
 
 
-def _opened(details: Details | None) -> dict[str, object]:
+def _fields(details: Details | None) -> dict[str, object]:
     if details is None:
         return {}
     kind = "mask" if "mask" in details.prediction else "heat_map"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Protocol
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, field_serializer, field_validator
 
 from radserve.schema.history import HistoryEntry, HistoryPage
-from radserve.schema.types import ROUNDING, Sha256
+from radserve.schema.types import Sha256
 
 MAX_LIMIT: Final = 200
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
@@ -36,29 +36,13 @@ class Result(HistoryEntry):
 
 @dataclass(frozen=True)
 class Details:
-    """What opens a result again: its prediction document without pictures, and its mask or heat map as PNG."""
+    """Prediction document of a result, without pictures, and its mask or heat map as PNG."""
 
     prediction: Mapping[str, Any]
     overlay: bytes | None = None
 
 
 NO_DETAILS: Final[Mapping[str, Details]] = MappingProxyType({})
-_SAME: Final = (
-    *("client", "model", "version", "sha256", "image_sha256", "label"),
-    *("positive", "domain", "repair", "certainty", "prevalence", "profile"),
-)
-
-
-def is_explanation_of(explanation: Result, prediction: Result) -> bool:
-    """Return whether an explanation is certainly that of an earlier prediction: everything but its heat map is equal.
-
-    The probability may differ by rounding.
-    """
-    if prediction.time > explanation.time or any(
-        getattr(explanation, name) != getattr(prediction, name) for name in _SAME
-    ):
-        return False
-    return abs((explanation.probability or 0) - (prediction.probability or 0)) <= ROUNDING
 
 
 def new_id() -> str:
@@ -166,8 +150,14 @@ class History(Protocol):
     async def details(self, result_id: str) -> Details | None:
         """Return the details of a result; None without any."""
 
-    async def explain(self, result_id: str, details: Details | None) -> bool:
-        """Mark a prediction as explained, with new details if there are any; return whether it exists."""
+    async def add_explanations(
+        self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS
+    ) -> Mapping[str, Result]:
+        """Add explanations, all or none: to their predictions, and those without a prediction as `add` does.
+
+        The document of a prediction gets the key `explanation` and is otherwise unchanged. A heat map replaces an
+        earlier one. Returns the predictions by the ids of their explanations.
+        """
 
     async def delete(self, result_id: str) -> bool:
         """Delete a result and its details; return whether it existed."""

@@ -1,46 +1,58 @@
-"""Joins explanations with the predictions that they explain, so that each result is stored once."""
+"""Finds the prediction that an explanation belongs to, so that its heat map adds no result."""
 
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
 
-from gateway.history import MAX_LIMIT, Details, History, Query, Result, is_explanation_of
+from gateway.history import Result
+from radserve.schema.types import ROUNDING
+
+Stored = tuple[Result, Mapping[str, Any]]
+"""A result and its prediction document."""
+
+MAX_AGE: Final = timedelta(hours=1)
+"""Longest time between a prediction and its explanation."""
+MAX_PREDICTIONS: Final = 100
+"""Predictions of an image, newest first, that an explanation is compared with."""
+_INDIVIDUAL: Final = {"id", "time", "verb", "filename", "request_id", "probability", "explained"}
+"""Fields that may differ between a prediction and its explanation; probabilities by rounding."""
+_INEXACT: Final = frozenset({"explanation", "probability", "probabilities", "domain"})
+"""Keys of documents that differ, or may differ by rounding; the status of the domain is compared as a field."""
 
 
-async def join(
-    history: History, results: Sequence[Result], details: Mapping[str, Details], joined: MutableMapping[str, str]
-) -> None:
-    """Store explanations with their predictions, and add the ids of both to `joined`.
+def is_explanation_of(explanation: Result, prediction: Result) -> bool:
+    """Return whether an explanation has the same fields as a prediction within the hour before."""
+    age = explanation.time - prediction.time
+    return (
+        prediction.verb == "predictions"
+        and explanation.image_sha256 == prediction.image_sha256  # rejects most, faster than the comparison of all
+        and timedelta() <= age <= MAX_AGE
+        and abs((explanation.probability or 0) - (prediction.probability or 0)) <= ROUNDING
+        and explanation.model_dump(exclude=_INDIVIDUAL) == prediction.model_dump(exclude=_INDIVIDUAL)
+    )
 
-    Of several equal predictions, the newest one without a heat map is chosen, else the newest one.
+
+def assign(explanations: Iterable[Stored], predictions: Sequence[Stored]) -> dict[str, Stored]:
+    """Return predictions with their explanations, by the ids of the explanations; those without one are absent.
+
+    Both must be equal, including what the client assured. Of several equal predictions, newest first, one without a
+    heat map is chosen: if an image was sent twice, both results get theirs.
     """
-    for result in results:
-        predictions = await _predictions(history, result)
-        chosen = min(predictions, key=lambda prediction: prediction.explained, default=None)
-        if chosen is not None and await history.explain(chosen.id, details.get(result.id)):
-            joined[result.id] = chosen.id
+    current = {result.id: (result, document) for result, document in predictions}
+    ids: dict[str, str] = {}
+    for explanation, explained in explanations:
+        equal = [
+            (result, document)
+            for result, document in current.values()
+            if is_explanation_of(explanation, result) and _exact(explained) == _exact(document)
+        ]
+        if equal:
+            result, document = min(equal, key=lambda prediction: prediction[0].explained)
+            heat_map = {"explanation": explained["explanation"]} if "explanation" in explained else {}
+            current[result.id] = (result.model_copy(update={"explained": True}), {**document, **heat_map})
+            ids[explanation.id] = result.id
+    return {explanation_id: current[result_id] for explanation_id, result_id in ids.items()}
 
 
-async def separate(history: History) -> AsyncIterator[Result]:
-    """Yield the explanations that are stored apart from predictions."""
-    query = Query(explain=True, limit=MAX_LIMIT)
-    cursor: str | None = ""
-    while cursor is not None:
-        page = await history.find(query.model_copy(update={"cursor": cursor or None}))
-        for result in page.results:
-            if result.verb == "explanations":
-                yield result
-        cursor = page.next
-
-
-async def join_certain(history: History, explanation: Result) -> bool:
-    """Store an explanation with its prediction, if exactly one is possible; return whether it is stored there."""
-    predictions = await _predictions(history, explanation)
-    if len(predictions) != 1:
-        return False
-    return await history.explain(predictions[0].id, await history.details(explanation.id))
-
-
-async def _predictions(history: History, explanation: Result) -> list[Result]:
-    """Return the newest predictions that an explanation may explain."""
-    query = Query(client=explanation.client, model=explanation.model, image=explanation.image_sha256, limit=MAX_LIMIT)
-    page = await history.find(query)
-    return [item for item in page.results if item.verb == "predictions" and is_explanation_of(explanation, item)]
+def _exact(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in _INEXACT}

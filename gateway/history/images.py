@@ -1,6 +1,7 @@
 """Stores the images of results: each content once, as long as a result refers to it."""
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import time
@@ -104,7 +105,8 @@ class ImageStore:
             if not target.exists():
                 write_atomically(target, content, mode=0o600)
             try:
-                (self._links / result_id).hardlink_to(target)
+                with contextlib.suppress(FileExistsError):  # a prediction that is explained may have its image
+                    (self._links / result_id).hardlink_to(target)
             except FileNotFoundError:  # another gateway just deleted the last other result
                 if attempt == _ATTEMPTS - 1:
                     raise

@@ -1,15 +1,16 @@
 """Records results in the history without failing or delaying predictions."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from gateway.errors import HistoryError, SettingsError
-from gateway.history import NO_DETAILS, Details, History, Result, explanations
+from gateway.history import NO_DETAILS, Details, History, Result
 from gateway.history.images import ImageStore
 from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import HISTORY, HISTORY_UP, IMAGES
@@ -50,33 +51,29 @@ class HistoryRecorder:
 
         After "unavailable" they may be: a write that timed out may succeed later.
         """
-        if self.history is None:
-            return "off"
-        if (not self._available and self._attempts) or not await self._add(self.history, results, details):
-            HISTORY.labels(outcome="lost").inc(len(results))
-            return "unavailable"
-        HISTORY.labels(outcome="kept").inc(len(results))
-        if self.images is not None and body is not None:
+        state = await self._record(len(results), lambda history: history.add(results, details))
+        if state == "kept" and self.images is not None and body is not None:
             await self._add_images(self.images, results, body)
-        return "kept"
+        return state
 
     async def record_explanations(
         self, results: Sequence[Result], body: RequestBody, details: Mapping[str, Details]
-    ) -> tuple[HistoryState, Mapping[str, str]]:
+    ) -> tuple[HistoryState, Mapping[str, Result]]:
         """Record explanations with their predictions, those without one as `record` does.
 
-        Returns the ids of the predictions by those of their explanations, which are not used.
+        Returns the predictions by the ids of their explanations, which are not used.
         """
-        joined: dict[str, str] = {}
-        history = self.history
-        if history is not None and (self._available or not self._attempts):
-            attempt = explanations.join(history, results, details, joined)
-            if not await self._attempt(attempt):
-                HISTORY.labels(outcome="lost").inc(len(results) - len(joined))
-                return "unavailable", joined
-            HISTORY.labels(outcome="kept").inc(len(joined))
-        rest = [result for result in results if result.id not in joined]
-        return (await self.record(rest, body, details) if rest else "kept"), joined
+        predictions: dict[str, Result] = {}
+
+        async def add(history: History) -> None:
+            predictions.update(await history.add_explanations(results, details))
+
+        state = await self._record(len(results), add)
+        if state == "kept" and self.images is not None:
+            owners = [predictions.get(result.id, result) for result in results]
+            await self._add_images(self.images, owners, body)
+            await self._delete_orphaned_images(self.images, predictions.values())
+        return state, predictions
 
     async def state(self) -> State:
         """Return whether results can be recorded now."""
@@ -90,6 +87,9 @@ class HistoryRecorder:
         if self.images is not None:
             await self.images.delete(result_id)
         await self.history.delete(result_id)
+        if self.images is not None:
+            with contextlib.suppress(HistoryError):  # only an explanation at the same time adds the image again
+                await self.images.delete(result_id)
 
     async def open(self) -> None:
         """Open the history and start to delete old results; predictions work even if the history is unavailable."""
@@ -98,7 +98,6 @@ class HistoryRecorder:
         await self._attempt(self.history.ping())
         history = self.history
         self.tasks.start("deletion of old results", lambda: self._expire(history))
-        self.tasks.start("joining of explanations", lambda: self._join_explanations(history))
 
     async def close(self) -> None:
         """Close the history."""
@@ -106,10 +105,19 @@ class HistoryRecorder:
         if self.history is not None:
             await self.history.close()
 
-    async def _add(self, history: History, results: Sequence[Result], details: Mapping[str, Details]) -> bool:
+    async def _record(self, count: int, write: Callable[[History], Awaitable[None]]) -> HistoryState:
+        if self.history is None:
+            return "off"
+        if (not self._available and self._attempts) or not await self._write(write(self.history)):
+            HISTORY.labels(outcome="lost").inc(count)
+            return "unavailable"
+        HISTORY.labels(outcome="kept").inc(count)
+        return "kept"
+
+    async def _write(self, operation: Awaitable[None]) -> bool:
         self._attempts += 1
         try:
-            return await self._attempt(history.add(results, details))
+            return await self._attempt(operation)
         finally:
             self._attempts -= 1
 
@@ -143,14 +151,16 @@ class HistoryRecorder:
         self._available = error is None
         self._gauge.set(self._available)
 
-    async def _join_explanations(self, history: History) -> None:
-        """Join the explanations that older releases stored apart from their predictions; once, as they add no more."""
+    async def _delete_orphaned_images(self, images: ImageStore, results: Iterable[Result]) -> None:
+        """Delete the images of results that were deleted before their images were added."""
+        assert self.history is not None
         try:
-            async for explanation in explanations.separate(history):
-                if await explanations.join_certain(history, explanation):
-                    await self.delete(explanation.id)
-        except HistoryError as error:
-            logger.warning("explanations not joined with their predictions: %s", error)
+            async with asyncio.timeout(_TIMEOUT):
+                for result in results:
+                    if await self.history.get(result.id) is None:
+                        await images.delete(result.id)
+        except (HistoryError, TimeoutError) as error:
+            logger.warning("images of deleted results not checked: %s", str(error) or "the history is too slow")
 
     async def _expire(self, history: History) -> None:
         while True:

@@ -1,10 +1,10 @@
 """Result history in Redis, for several gateways on one or many machines."""
 
+import json
 import time
-import zlib
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -17,17 +17,16 @@ from redis.exceptions import RedisError
 
 from gateway.errors import HistoryError
 from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
-from gateway.history.cursor import Position, bounds
+from gateway.history.cursor import Position, bounds, from_microseconds
+from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign, is_explanation_of
 
 _PREFIX: Final = "radserve:history:1:"
 """Includes the version of the schema."""
 _INDEXES: Final = f"{_PREFIX}indexes"
 _ALL: Final = f"{_PREFIX}all"
-_LISTED: Final = ("client", "label", "model")
-_INDEXED: Final = (*_LISTED, "image_sha256")
-"""Those of images are as many as results: they are not listed, and expire as a whole."""
-_IMAGES_INDEXED: Final = f"{_PREFIX}images-indexed"
-"""Present once the results of older releases, which have no index of images, are in it."""
+_LOW_CARDINALITY: Final = ("client", "label", "model")
+"""Fields whose indexes `_INDEXES` lists; images have almost as many indexes as there are results."""
+_INDEXED: Final = (*_LOW_CARDINALITY, "image_sha256")
 
 _CONNECT_TIMEOUT: Final = 0.3
 _COMMAND_TIMEOUT: Final = 0.4
@@ -88,9 +87,7 @@ class RedisHistory:
         with self._translate_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 for result in results:
-                    self._add(pipe, result)
-                    if result.id in details:
-                        self._put_details(pipe, result, details[result.id])
+                    self._add(pipe, result, details.get(result.id))
                 await pipe.execute()
 
     async def find(self, query: Query) -> Page:
@@ -122,25 +119,29 @@ class RedisHistory:
         """Return the details of a result."""
         with self._translate_errors():
             document, overlay = await self._redis.hmget(_details_key(result_id), "document", "overlay")
-        try:
-            return None if document is None else Details(compression.unpack(document), overlay)
-        except (ValueError, zlib.error) as error:
-            raise HistoryError(f"{self._name} holds invalid details under {_PREFIX}.") from error
+        return None if document is None else Details(compression.unpack(document), overlay)
 
-    async def explain(self, result_id: str, details: Details | None) -> bool:
-        """Mark a prediction as explained; one that is deleted meanwhile stays deleted."""
-        result = await self.get(result_id)
-        if result is None:
-            return False
-        document = result.model_copy(update={"explained": True}).model_dump_json(exclude_none=True)
+    async def add_explanations(
+        self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS
+    ) -> Mapping[str, Result]:
+        """Add explanations in one transaction, which starts over if a prediction is changed or deleted meanwhile."""
+
+        async def add(pipe: Any) -> dict[str, Result]:
+            explanations = [(result, details[result.id].prediction) for result in results if result.id in details]
+            assigned = assign(explanations, await self._recent_predictions(pipe, results))
+            pipe.multi()
+            for explanation_id, (prediction, document) in assigned.items():
+                pipe.set(_key(prediction.id), prediction.model_dump_json(exclude_none=True), xx=True, keepttl=True)
+                self._put_details(pipe, prediction, Details(document, details[explanation_id].overlay))
+            for result in results:
+                if result.id not in assigned:
+                    self._add(pipe, result, details.get(result.id))
+            return {explanation_id: prediction for explanation_id, (prediction, _) in assigned.items()}
+
         with self._translate_errors():
-            if not await self._redis.set(_key(result_id), document, xx=True, keepttl=True):
-                return False
-            if details is not None:
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    self._put_details(pipe, result, details)
-                    await pipe.execute()
-        return True
+            images = {_image_index(result.image_sha256) for result in results}
+            transaction = self._redis.transaction(add, *images, value_from_callable=True)
+            return cast("dict[str, Result]", await transaction)
 
     async def delete(self, result_id: str) -> bool:
         """Delete a result in one transaction; its indexes never change, so they may be read before."""
@@ -151,7 +152,7 @@ class RedisHistory:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(_key(result_id))
                 pipe.delete(_details_key(result_id))
-                for index in (*_indexes(result), _image_index(result)):
+                for index in (*_indexes(result), _image_index(result.image_sha256)):
                     pipe.zrem(index, Position.of(result).pack())
                 deleted, *_ = await pipe.execute()
         return bool(deleted)
@@ -159,10 +160,10 @@ class RedisHistory:
     async def expire(self, before: datetime) -> int:
         """Delete old results in batches: first the results, then their index entries."""
         with self._translate_errors():
-            await self._index_images()
             count = await self._trim(_ALL, before, _key(""), _details_key(""))
             async for index in self._redis.sscan_iter(_INDEXES, count=_BATCH):
                 await self._trim(index, before)
+            await self._update_image_indexes(before)
         return count
 
     async def ping(self) -> None:
@@ -175,41 +176,66 @@ class RedisHistory:
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
-    def _add(self, pipe: Any, result: Result) -> None:
+    def _add(self, pipe: Any, result: Result, details: Details | None) -> None:
         indexes = _indexes(result)
         pipe.set(_key(result.id), result.model_dump_json(exclude_none=True), pxat=result.time + self._retention)
-        self._index(pipe, result, *indexes, _image_index(result))
-        pipe.sadd(_INDEXES, *indexes)
-        pipe.pexpire(_INDEXES, self._retention + _MARGIN)
-
-    def _index(self, pipe: Any, result: Result, *indexes: str) -> None:
-        for index in indexes:
+        for index in (*indexes, _image_index(result.image_sha256)):
             pipe.zadd(index, {Position.of(result).pack(): 0})
             pipe.pexpire(index, self._retention + _MARGIN)
+        pipe.sadd(_INDEXES, *indexes)
+        pipe.pexpire(_INDEXES, self._retention + _MARGIN)
+        if details is not None:
+            self._put_details(pipe, result, details)
 
     def _put_details(self, pipe: Any, result: Result, details: Details) -> None:
+        """Store the details of a result; an earlier overlay remains if there is no new one."""
         key = _details_key(result.id)
-        pipe.delete(key)
         pipe.hset(key, "document", compression.pack(details.prediction))
         if details.overlay is not None:
             pipe.hset(key, "overlay", details.overlay)
         pipe.pexpireat(key, result.time + self._retention)
 
-    async def _index_images(self) -> None:
-        """Add the results of older releases to the index of their image, once."""
-        if await self._redis.exists(_IMAGES_INDEXED):
-            return
-        low, high = Position.before(datetime.fromtimestamp(0, UTC)), Position.last()
-        members: list[bytes] = [b""]
-        while members:
-            window = (b"(" + high.pack(), b"[" + low.pack())
-            members = await self._redis.zrange(_ALL, *window, desc=True, bylex=True, offset=0, num=_BATCH)
+    async def _recent_predictions(self, pipe: Any, explanations: Sequence[Result]) -> list[Stored]:
+        """Watch and return the predictions that explanations may belong to, newest first for each image."""
+        windows = {
+            _image_index(item.image_sha256): (b"+", b"[" + Position.before(item.time - MAX_AGE).pack())
+            for item in explanations
+        }
+        limit = {"desc": True, "bylex": True, "offset": 0, "num": MAX_PREDICTIONS}
+        keys = [
+            _key(str(Position.unpack(member).id))
+            for index, window in windows.items()
+            for member in await pipe.zrange(index, *window, **limit)
+        ]
+        if not keys:
+            return []
+        await pipe.watch(*keys)
+        predictions: list[Stored] = []
+        for result in [self._parse(document) for document in await pipe.mget(keys) if document is not None]:
+            if any(is_explanation_of(explanation, result) for explanation in explanations):
+                document = await pipe.hget(_details_key(result.id), "document")
+                predictions += [] if document is None else [(result, compression.unpack(document))]
+        return predictions
+
+    async def _update_image_indexes(self, before: datetime) -> None:
+        """Add results of older releases, which do not index images, and remove those that are older than a time.
+
+        Older gateways may still add results, so this is repeated with each expiry.
+        """
+        old = b"(" + Position.before(before).pack()
+        high = b"+"
+        while members := await self._redis.zrange(_ALL, high, b"-", desc=True, bylex=True, offset=0, num=_BATCH):
+            documents = await self._redis.mget([_key(str(Position.unpack(member).id)) for member in members])
             async with self._redis.pipeline(transaction=False) as pipe:
-                for result in await self._read(members):
-                    self._index(pipe, result, _image_index(result))
+                for member, document in zip(members, documents, strict=True):
+                    if document is not None:
+                        index = _image_index(json.loads(document)["image_sha256"])
+                        end = from_microseconds(Position.unpack(member).time) + self._retention + _MARGIN
+                        pipe.zadd(index, {member: 0})
+                        pipe.pexpireat(index, end, nx=True)
+                        pipe.zremrangebylex(index, b"-", old)
                 await pipe.execute()
-            high = Position.unpack(members[-1]) if members else high
-        await self._redis.set(_IMAGES_INDEXED, 1, px=self._retention + _MARGIN)
+            high = b"(" + members[-1]
 
     async def _choose_index(self, query: Query) -> tuple[str, bool]:
         """Return the smallest index of a query, and whether it answers the whole query."""
@@ -264,11 +290,11 @@ def _index(name: str, value: str) -> str:
 
 
 def _indexes(result: Result) -> list[str]:
-    return [_ALL, *(_index(name, getattr(result, name)) for name in _LISTED)]
+    return [_ALL, *(_index(name, getattr(result, name)) for name in _LOW_CARDINALITY)]
 
 
-def _image_index(result: Result) -> str:
-    return _index("image_sha256", result.image_sha256)
+def _image_index(image_sha256: str) -> str:
+    return _index("image_sha256", image_sha256)
 
 
 def _matches(result: Result, query: Query) -> bool:

@@ -4,11 +4,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
 from gateway.history.cursor import Position, bounds, from_microseconds, microseconds
+from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign
 from gateway.history.sqlite_connection import SCHEMA, Connection, transaction
 
 _MAX_EXAMINED: Final = 100_000
@@ -51,9 +52,11 @@ class SqliteHistory:
         """Return the details of a result."""
         return await self._reader.run(_details, result_id)
 
-    async def explain(self, result_id: str, details: Details | None) -> bool:
-        """Mark a prediction as explained."""
-        return await self._writer.run(_explain, result_id, details)
+    async def add_explanations(
+        self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS
+    ) -> Mapping[str, Result]:
+        """Add explanations in one transaction."""
+        return await self._writer.run(_add_explanations, results, details)
 
     async def delete(self, result_id: str) -> bool:
         """Delete a result."""
@@ -78,21 +81,18 @@ class SqliteHistory:
 
 
 def _add(connection: sqlite3.Connection, results: Sequence[Result], details: Mapping[str, Details]) -> None:
+    with transaction(connection):
+        _insert(connection, results, details)
+
+
+def _insert(connection: sqlite3.Connection, results: Sequence[Result], details: Mapping[str, Details]) -> None:
     names = (*_COLUMNS, "folded")
     values = ", ".join(f":{name}" for name in names)
     insert = f"INSERT INTO results ({', '.join(names)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - constant names
-    with transaction(connection):
-        connection.executemany(insert, map(_to_row, results))
-        for result in results:
-            if result.id in details:
-                _put_details(connection, result.id, details[result.id], "IGNORE")
-
-
-def _put_details(
-    connection: sqlite3.Connection, result_id: str, details: Details, conflict: Literal["IGNORE", "REPLACE"]
-) -> None:
-    insert = f"INSERT OR {conflict} INTO details (row, document, overlay) SELECT row, ?, ? FROM results WHERE id = ?"  # noqa: S608 - constant
-    connection.execute(insert, (compression.pack(details.prediction), details.overlay, result_id))
+    connection.executemany(insert, map(_to_row, results))
+    insert = "INSERT OR IGNORE INTO details (row, document, overlay) SELECT row, ?, ? FROM results WHERE id = ?"
+    rows = [(details[result.id], result.id) for result in results if result.id in details]
+    connection.executemany(insert, [(compression.pack(item.prediction), item.overlay, key) for item, key in rows])
 
 
 def _details(connection: sqlite3.Connection, result_id: str) -> Details | None:
@@ -101,13 +101,34 @@ def _details(connection: sqlite3.Connection, result_id: str) -> Details | None:
     return Details(compression.unpack(row[0]), row[1]) if row else None
 
 
-def _explain(connection: sqlite3.Connection, result_id: str, details: Details | None) -> bool:
+def _add_explanations(
+    connection: sqlite3.Connection, results: Sequence[Result], details: Mapping[str, Details]
+) -> dict[str, Result]:
+    explanations = [(result, details[result.id].prediction) for result in results if result.id in details]
+    update = "UPDATE details SET document = ?, overlay = coalesce(?, overlay) WHERE row = ?"
     with transaction(connection):
-        update = "UPDATE results SET explained = 1 WHERE id = ?"
-        exists = connection.execute(update, (result_id,)).rowcount == 1
-        if exists and details is not None:
-            _put_details(connection, result_id, details, "REPLACE")
-    return exists
+        assigned = assign(explanations, _recent_predictions(connection, results))
+        for explanation_id, (prediction, document) in assigned.items():
+            mark = "UPDATE results SET explained = 1 WHERE id = ? RETURNING row"
+            (row,) = connection.execute(mark, (prediction.id,)).fetchone()
+            connection.execute(update, (compression.pack(document), details[explanation_id].overlay, row))
+        _insert(connection, [result for result in results if result.id not in assigned], details)
+    return {explanation_id: prediction for explanation_id, (prediction, _) in assigned.items()}
+
+
+def _recent_predictions(connection: sqlite3.Connection, explanations: Sequence[Result]) -> list[Stored]:
+    """Return the predictions of the same images, newest first for each image."""
+    select = (
+        f"{_SELECT}, document FROM results INDEXED BY results_image_sha256 JOIN details USING (row) "
+        "WHERE image_sha256 = ? AND time >= ? AND client = ? AND verb = 'predictions' "
+        f"ORDER BY time DESC, id DESC LIMIT {MAX_PREDICTIONS}"
+    )
+    parameters = {
+        explanation.image_sha256: (microseconds(explanation.time - MAX_AGE), explanation.client)
+        for explanation in explanations
+    }
+    rows = [row for image, others in parameters.items() for row in connection.execute(select, (image, *others))]
+    return [(_from_row(row[:-1]), compression.unpack(row[-1])) for row in rows]
 
 
 def _find(connection: sqlite3.Connection, query: Query, low: Position, high: Position) -> Page:

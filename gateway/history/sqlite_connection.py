@@ -45,7 +45,7 @@ CREATE TABLE results (
     explained INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
-_ADDED: Final = {
+_NEW_COLUMNS: Final = {
     "domain": "TEXT",
     "repair": "TEXT",
     "certainty": "TEXT",
@@ -139,8 +139,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         else:
             # A gateway of the previous release may have reset the version of a file that is converted already.
             present = {row[1] for row in connection.execute("PRAGMA table_info(results)")}
-            for name in (name for name in _ADDED if name not in present):
-                connection.execute(f"ALTER TABLE results ADD COLUMN {name} {_ADDED[name]}")
+            for name in (name for name in _NEW_COLUMNS if name not in present):
+                connection.execute(f"ALTER TABLE results ADD COLUMN {name} {_NEW_COLUMNS[name]}")
             connection.execute("UPDATE results SET explained = 1 WHERE verb = 'explanations'")
         for statement in (_DETAILS, _DELETION):
             connection.execute(statement)

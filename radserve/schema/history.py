@@ -21,7 +21,7 @@ class HistoryEntry(Document):
     `prevalence` of the images is positive; `profile` is the name of the site profile that was applied. `client` is the
     name of the API key, or the subject of the token. `domain` is the status of the comparison with the training
     images, `off` if the operator disabled it; None without a detector. For `explained` results a heat map was computed;
-    it belongs to its prediction, and `verb` is `explanations` only if there was no prediction before.
+    it belongs to its prediction, and `verb` is `explanations` only if there was none in the hour before.
     """
 
     id: Text
@@ -53,7 +53,7 @@ class HistoryEntry(Document):
 
 
 class StoredResult(HistoryEntry):
-    """Stored result with everything that opens it again.
+    """Stored result with its prediction document.
 
     `prediction` is the prediction document without its mask or heat map, None for results of older releases. `overlay`
     is what `/overlay` of the result returns, None if it is not stored. `has_image` says whether `/image` has the image.

@@ -9,6 +9,7 @@ from gateway import model_response
 from gateway.backends.base import ModelResponse
 from gateway.errors import BadGatewayError, NotFoundError, ProblemError, TooManyRequestsError, UnavailableError
 from tests.gateway.fake_backend import json_response, prediction
+from tests.gateway.history.results import result
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, UTC)
 REFUSED = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
@@ -55,12 +56,14 @@ def test_details_hold_no_names_and_no_pictures() -> None:
     assert without.overlay is None
 
 
-def test_joined_explanations_get_the_ids_of_their_predictions() -> None:
+def test_explanations_get_the_ids_and_times_of_their_predictions() -> None:
     one, two = prediction(b"x", id="1"), prediction(b"y", id="2")
-    assert model_response.rename(one, {"1": "9"}) == one | {"id": "9"}
+    stored = result(10)
+    identity = {"id": stored.id, "time": stored.model_dump(mode="json")["time"]}
+    assert model_response.identify(one, {"1": stored}) == one | identity
     several = {"predictions": [one, REFUSED, two], "volume": {}}
-    assert model_response.rename(several, {"2": "9"}) == {
-        "predictions": [one, REFUSED, two | {"id": "9"}],
+    assert model_response.identify(several, {"2": stored}) == {
+        "predictions": [one, REFUSED, two | identity],
         "volume": {},
     }
 

@@ -5,7 +5,9 @@ import base64
 import csv
 import io
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from gateway.api.results import _cell, _to_csv
 from gateway.app import assemble
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.errors import HistoryError
-from gateway.history import History, Result
+from gateway.history import History, Result, compression
 from gateway.history.images import ImageStore
 from gateway.history.recorder import HistoryRecorder
 from gateway.history.sqlite import SqliteHistory
@@ -80,6 +82,16 @@ def run(parts: Services, work: Callable[[httpx.AsyncClient], Awaitable[None]]) -
 async def kept(parts: Services, *results: Result) -> None:
     assert parts.recorder.history is not None
     await parts.recorder.history.add(results)
+
+
+def dump(path: Path) -> str:
+    """Return everything that an SQLite history holds; documents are compressed."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("results", "details")]
+    rows = [tuple(value) for table in tables for value in table]
+    assert len(rows) == 2 * len(tables[0])
+    documents = [compression.unpack(document) for _, document, _ in tables[1]]
+    return f"{rows}{documents}"
 
 
 def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:
@@ -342,7 +354,8 @@ def test_a_result_opens_again_with_its_heat_map_which_adds_no_row(tmp_path: Path
         assert (await client.get(f"{path}/overlay")).status_code == 404
 
         explained = (await client.post("/api/explanations/chest", files=file)).json()
-        assert (explained["id"], explained["history"]) == (predicted["id"], "kept")
+        assert (explained["id"], explained["time"]) == (predicted["id"], predicted["time"])
+        assert explained["history"] == "kept"
         page = (await client.get("/api/results")).json()["results"]
         assert [(item["id"], item["verb"], item["explained"]) for item in page] == [
             (predicted["id"], "predictions", True)
@@ -354,7 +367,7 @@ def test_a_result_opens_again_with_its_heat_map_which_adds_no_row(tmp_path: Path
         assert overlay.headers["content-type"] == "image/png"
         assert overlay.content == base64.b64decode(explained["explanation"]["data"])
         assert (await client.get(f"{path}/overlay", headers=be("ward-8", "predict"))).status_code == 404
-        assert b"doe" not in (tmp_path / "history.sqlite3").read_bytes().lower()
+        assert "doe" not in dump(tmp_path / "history.sqlite3").lower()
         image = {"image": predicted["image"]["sha256"]}
         assert len((await client.get("/api/results", params=image)).json()["results"]) == 1
 

@@ -48,8 +48,11 @@ class Failing:
         await self._use()
         return None
 
-    async def explain(self, identity: str, _details: Details | None) -> bool:
-        return await self.get(identity) is not None
+    async def add_explanations(
+        self, results: Sequence[Result], details: Mapping[str, Details] = NO_DETAILS
+    ) -> Mapping[str, Result]:
+        await self.add(results, details)
+        return {}
 
     async def delete(self, identity: str) -> bool:
         await self._use()

@@ -1,22 +1,27 @@
 """Explanations are stored with the predictions that they explain."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.history import History, Query, Result, is_explanation_of
+from gateway.history import Details, History, Query, Result
+from gateway.history.explanations import is_explanation_of
 from gateway.history.images import ImageStore
 from gateway.history.recorder import HistoryRecorder
+from gateway.history.redis import RedisHistory
 from gateway.settings import Settings
 from gateway.uploads.request_body import RequestBody
 from tests.gateway.history.conftest import Store
-from tests.gateway.history.failing import Failing
-from tests.gateway.history.results import DETAILS, all_of, result
+from tests.gateway.history.results import all_of, result
 from tests.gateway.history.test_images import ONE, of
 
 IMAGE = "c" * 64
+PREDICTION = Details({"label": "normal", "probabilities": {"normal": 0.75}})
+EXPLANATION = Details({"label": "normal", "probabilities": {"normal": 0.75}, "explanation": {"method": "cam"}}, b"heat")
 
 
 def predicted(seconds: float, **changes: Any) -> Result:
@@ -27,6 +32,16 @@ def explained(seconds: float = 0, **changes: Any) -> Result:
     return predicted(seconds, verb="explanations", **changes)
 
 
+async def add_predictions(history: History, *predictions: Result) -> None:
+    await history.add(predictions, {item.id: PREDICTION for item in predictions})
+
+
+async def explain(history: History, *items: Result, details: Details = EXPLANATION) -> list[str | None]:
+    """Add explanations; return the ids of their predictions."""
+    predictions: Mapping[str, Result] = await history.add_explanations(items, {item.id: details for item in items})
+    return [predictions[item.id].id if item.id in predictions else None for item in items]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -35,63 +50,170 @@ def explained(seconds: float = 0, **changes: Any) -> Result:
         *({"probability": 0.76}, {"positive": True}, {"domain": "unusual"}, {"certainty": "uncertain"}),
     ],
 )
-def test_an_explanation_belongs_to_an_earlier_equal_prediction_only(changes: dict[str, Any]) -> None:
+def test_an_explanation_belongs_to_an_equal_prediction_of_the_hour_before(changes: dict[str, Any]) -> None:
     assert is_explanation_of(explained(), predicted(1))
-    assert is_explanation_of(explained(probability=0.75 + 1e-9), predicted(1))
+    assert is_explanation_of(explained(probability=0.75 + 1e-9), predicted(3600))
     assert not is_explanation_of(explained(**changes), predicted(1))
     assert not is_explanation_of(explained(2), predicted(1))
+    assert not is_explanation_of(explained(), predicted(3601))
+    assert not is_explanation_of(explained(), explained(1))
 
 
-def test_explanations_join_the_newest_prediction_without_a_heat_map(store: Store) -> None:
-    predictions = [predicted(30), predicted(20), predicted(10, client="ward-8")]
-    explanations = [explained(), explained(), explained(), explained(version="2.0.0")]
+def test_explanations_go_to_the_latest_prediction_without_a_heat_map(store: Store) -> None:
+    old, first, second, others = predicted(3601), predicted(30), predicted(20), predicted(10, client="ward-8")
+    other_version = explained(version="2.0.0")
 
     async def work(history: History) -> None:
-        recorder = HistoryRecorder(history, Settings.read())
-        await history.add(predictions)
-        joined = []
-        for item in explanations:
-            state, ids = await recorder.record_explanations([item], RequestBody(b""), {item.id: DETAILS})
-            assert state == "kept"
-            joined.append(ids.get(item.id))
-        first, second, others = (item.id for item in predictions)
-        assert joined == [second, first, second, None]
+        await add_predictions(history, old, first, second, others)
+        # The images of one request may be equal.
+        assert await explain(history, explained(), explained(), other_version) == [second.id, first.id, None]
+        assert await explain(history, explained()) == [second.id]
         stored = {item.id: item.explained for item in await all_of(history, Query())}
-        assert stored == {first: True, second: True, others: False, explanations[3].id: True}
-        assert [await history.details(key) for key in (first, second, others)] == [DETAILS, DETAILS, None]
-        assert await history.details(explanations[3].id) == DETAILS
+        marks = {first.id: True, second.id: True, others.id: False, old.id: False}
+        assert stored == marks | {other_version.id: True}
+        assert [await history.details(item.id) for item in (old, others)] == [PREDICTION, PREDICTION]
+        for item in (first, second, other_version):
+            assert await history.details(item.id) == EXPLANATION
 
     store.run(work)
 
 
-def test_unavailable_history_is_tried_once_for_an_explanation() -> None:
-    history = Failing("down")
+def test_an_explanation_with_other_assurances_is_a_result_and_changes_no_prediction(store: Store) -> None:
+    prediction, explanation = predicted(10), explained()
+    of_child = Details({**EXPLANATION.prediction, "assurances": {"age": 4}}, b"heat")
 
-    async def work() -> None:
+    async def work(history: History) -> None:
+        await add_predictions(history, prediction)
+        assert await explain(history, explanation, details=of_child) == [None]
+        assert await history.details(prediction.id) == PREDICTION
+        assert await history.get(prediction.id) == prediction
+        assert await history.details(explanation.id) == of_child
+
+    store.run(work)
+
+
+def test_an_explanation_adds_to_the_document_of_its_prediction_and_erases_no_heat_map(store: Store) -> None:
+    prediction = predicted(10)
+    rounded = Details({**EXPLANATION.prediction, "probabilities": {"normal": 0.7500001}})
+
+    async def work(history: History) -> None:
+        await add_predictions(history, prediction)
+        for details, overlay in ((rounded, None), (EXPLANATION, b"heat"), (rounded, b"heat")):
+            assert await explain(history, explained(), details=details) == [prediction.id]
+            assert await history.details(prediction.id) == replace(EXPLANATION, overlay=overlay)
+        assert await all_of(history, Query()) == [prediction.model_copy(update={"explained": True})]
+
+    store.run(work)
+
+
+def test_explanations_of_many_images_are_stored_within_the_timeout(store: Store) -> None:
+    predictions = [predicted(second / 100 + 1) for second in range(3000)]
+    explanations = [explained() for _ in range(160)]
+
+    async def work(history: History) -> None:
+        await add_predictions(history, *predictions)
         recorder = HistoryRecorder(history, Settings.read())
-        assert await recorder.record_explanations([explained()], RequestBody(b""), {}) == ("unavailable", {})
-        assert history.attempts == 1
+        details = {item.id: EXPLANATION for item in explanations}
+        state, stored = await recorder.record_explanations(explanations, RequestBody(b""), details)
+        assert (state, len(stored)) == ("kept", 160)
 
-    asyncio.run(work())
+    store.run(work)
 
 
-def test_old_explanations_are_joined_where_that_is_certain(store: Store, tmp_path: Path) -> None:
-    prediction, explanation = of(ONE, 20), of(ONE, 10, verb="explanations")
-    again = of(ONE, 5, verb="explanations")
-    ambiguous = [predicted(40), predicted(30), explained(25)]
-    alone = explained(8, version="3.0.0")
+def test_concurrent_explanations_of_equal_images_go_to_different_predictions(store: Store) -> None:
+    predictions = [predicted(second + 1) for second in range(8)]
+
+    async def work(history: History) -> None:
+        await add_predictions(history, *predictions)
+        ids = await asyncio.gather(*(explain(history, explained()) for _ in predictions))
+        assert sorted(ids) == sorted([item.id] for item in predictions)
+
+    store.run(work)
+
+
+def test_a_prediction_that_is_deleted_meanwhile_leaves_nothing(
+    redis_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = predicted(10)
+    original = RedisHistory._recent_predictions
+
+    async def then_delete(self: RedisHistory, *arguments: Any) -> Any:
+        predictions = await original(self, *arguments)
+        await self.delete(prediction.id)
+        return predictions
+
+    monkeypatch.setattr(RedisHistory, "_recent_predictions", then_delete)
+
+    async def work(history: History) -> None:
+        await add_predictions(history, prediction)
+        assert await explain(history, explained()) == [None]
+        assert await history.get(prediction.id) is None
+        assert await history.details(prediction.id) is None
+
+    redis_store.run(work)
+
+
+def test_a_prediction_without_an_image_gets_that_of_its_explanation(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prediction = of(ONE, 10)
+
+    async def work(history: History) -> None:
+        images = ImageStore(tmp_path / "images")
+        recorder = HistoryRecorder(history, Settings.read(), images)
+        await add_predictions(history, prediction)
+        for _ in range(2):
+            explanation = of(ONE, verb="explanations")
+            details = {explanation.id: EXPLANATION}
+            state, stored = await recorder.record_explanations([explanation], RequestBody(ONE), details)
+            assert (state, stored[explanation.id].id) == ("kept", prediction.id)
+            assert await images.read(prediction.id) == ONE
+            assert "images not recorded" not in caplog.text
+        await recorder.delete(prediction.id)
+        assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
+
+    store.run(work)
+
+
+def test_the_image_of_a_prediction_that_is_deleted_meanwhile_is_not_stored(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction, explanation = of(ONE, 10), of(ONE, verb="explanations")
 
     async def work(history: History) -> None:
         recorder = HistoryRecorder(history, Settings.read(), ImageStore(tmp_path / "images"))
-        assert recorder.images is not None
-        for item in (prediction, explanation, again):
-            await recorder.record([item], RequestBody(ONE))
-        await history.add([*ambiguous, alone])
-        for _ in range(2):  # the second start changes nothing
-            await recorder._join_explanations(history)
-            expected = [alone, prediction.model_copy(update={"explained": True}), *reversed(ambiguous)]
-            assert await all_of(history, Query()) == sorted(expected, key=lambda item: item.time, reverse=True)
-            has_image = [await recorder.images.has(item.id) for item in (prediction, explanation, again)]
-            assert has_image == [True, False, False]
+        await add_predictions(history, prediction)
+        original = recorder._add_images
 
-    store.run(work)
+        async def delete_before(*arguments: Any) -> None:
+            await recorder.delete(prediction.id)
+            await original(*arguments)
+
+        monkeypatch.setattr(recorder, "_add_images", delete_before)
+        details = {explanation.id: EXPLANATION}
+        await recorder.record_explanations([explanation], RequestBody(ONE), details)
+        assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
+
+    sqlite_store.run(work)
+
+
+def test_an_image_that_is_added_during_a_deletion_is_deleted(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = of(ONE)
+
+    async def work(history: History) -> None:
+        images = ImageStore(tmp_path / "images")
+        recorder = HistoryRecorder(history, Settings.read(), images)
+        await add_predictions(history, prediction)
+        original = history.delete
+
+        async def add_before(result_id: str) -> bool:
+            await images.add([prediction], RequestBody(ONE))
+            return await original(result_id)
+
+        monkeypatch.setattr(history, "delete", add_before)
+        await recorder.delete(prediction.id)
+        assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
+
+    sqlite_store.run(work)

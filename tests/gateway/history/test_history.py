@@ -1,13 +1,14 @@
 """Behaviour of every history store."""
 
 import random
+import zlib
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from gateway.errors import BadRequestError
-from gateway.history import Details, History, Query, Result
+from gateway.errors import BadRequestError, HistoryError
+from gateway.history import History, Query, Result, compression
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import DETAILS, NOW, all_of, pages, result
 
@@ -37,22 +38,16 @@ def test_result_round_trips(store: Store) -> None:
     store.run(work)
 
 
-def test_explaining_a_result_replaces_its_details_and_nothing_else(store: Store) -> None:
-    explained, plain = result(1), result(2)
-    heat = Details({"label": "normal", "explanation": {"method": "cam"}}, b"heat")
+@pytest.mark.parametrize("damaged", [b"no zlib", zlib.compress(b"no JSON")])
+def test_damaged_details_raise_history_error(store: Store, monkeypatch: pytest.MonkeyPatch, damaged: bytes) -> None:
+    stored = result()
 
     async def work(history: History) -> None:
-        await history.add([explained, plain], {explained.id: Details({"label": "normal"})})
-        assert await history.explain(explained.id, heat)
-        assert await history.explain(explained.id, None)  # keeps the details
-        assert not await history.explain(result().id, heat)
-        expected = explained.model_copy(update={"explained": True})
-        assert await all_of(history, Query()) == [expected, plain]
-        assert await history.details(explained.id) == heat
-        assert await history.details(plain.id) is None
-        await history.delete(explained.id)
-        assert not await history.explain(explained.id, heat)
-        assert await history.details(explained.id) is None
+        monkeypatch.setattr(compression, "pack", lambda _: damaged)
+        await history.add([stored], {stored.id: DETAILS})
+        with pytest.raises(HistoryError, match="damaged"):
+            await history.details(stored.id)
+        assert await history.get(stored.id) == stored
 
     store.run(work)
 

@@ -96,10 +96,13 @@ def test_one_request_at_a_time_waits_for_hanging_history(monkeypatch: pytest.Mon
         assert await recorder.state() == "unavailable"
         history.attempts = 0
         begin = time.monotonic()
+        body = RequestBody(b"")
+        explanations = [recorder.record_explanations([result()], body, {}) for _ in range(50)]
+        assert await asyncio.gather(*explanations) == [("unavailable", {})] * 50
         outcome = await asyncio.gather(*(recorder.record([result()]) for _ in range(50)))
         assert set(outcome) == {"unavailable"}
         assert time.monotonic() - begin < 2
-        assert history.attempts == 1
+        assert history.attempts == 2
         history.state = "up"
         assert await recorder.record([result()]) == "kept"
 

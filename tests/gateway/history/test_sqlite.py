@@ -48,6 +48,35 @@ SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80
 FROM numbers
 """
 FIRST = result()
+_OLD_TABLE = """
+CREATE TABLE results (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    time INTEGER NOT NULL,
+    verb TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    image_sha256 TEXT NOT NULL,
+    label TEXT NOT NULL,
+    probability REAL,
+    positive INTEGER,%s
+    client TEXT NOT NULL,
+    filename TEXT,
+    folded TEXT,
+    request_id TEXT NOT NULL
+) STRICT;
+CREATE INDEX results_time ON results (time, id);
+CREATE INDEX results_model ON results (model, time, id);
+CREATE INDEX results_label ON results (label, time, id);
+CREATE INDEX results_client ON results (client, time, id);
+PRAGMA user_version = %d;
+"""
+OLD_SCHEMAS = {
+    1: _OLD_TABLE % ("", 1),
+    2: _OLD_TABLE % ("domain TEXT, repair TEXT, certainty TEXT, prevalence REAL, profile TEXT,", 2),
+}
+"""Files as older releases create them."""
 
 
 def row(number: int) -> Result:
@@ -221,29 +250,6 @@ def test_file_with_other_schema_is_unchanged(tmp_path: Path, prepare: str, messa
     assert path.read_bytes() == before
 
 
-def test_a_file_of_the_previous_release_keeps_its_results(tmp_path: Path) -> None:
-    path, kept, added = (
-        tmp_path / "history.sqlite3",
-        result(1),
-        result(0, certainty="uncertain", prevalence=0.001, profile="st-marys"),
-    )
-
-    async def write(entry: Result) -> list[Result]:
-        history = SqliteHistory(path)
-        await history.add([entry])
-        stored = await all_of(history, Query())
-        await history.close()
-        return stored
-
-    asyncio.run(write(kept))
-    connection = sqlite3.connect(path)
-    for column in ("certainty", "prevalence", "profile"):
-        connection.execute(f"ALTER TABLE results DROP COLUMN {column}")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert asyncio.run(write(added)) == [added, kept]
-
-
 def test_unusable_file_error_names_path_and_recovers(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     path.write_text("no database" * 100)
@@ -280,31 +286,30 @@ def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
     sqlite_store.run(work)
 
 
-def test_a_file_of_the_previous_release_is_converted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("release", [1, 2])
+def test_a_file_of_an_older_release_is_converted(tmp_path: Path, release: int) -> None:
     path = tmp_path / "history.sqlite3"
-    old, new = result(1), result(domain="unusual", repair="invert")
-    explanation = result(2, verb="explanations")
+    prediction, explanation = result(1, filename="Film.png"), result(2, verb="explanations", explained=True)
+    new = result(domain="unusual", certainty="uncertain", prevalence=0.001, profile="st-marys")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(OLD_SCHEMAS[release])
+        for item in (prediction, explanation):
+            values = item.model_dump() | {"time": microseconds(item.time), "folded": (item.filename or "").casefold()}
+            columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(results)") if name != "row"]
+            insert = f"INSERT INTO results ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"
+            connection.execute(insert, values)
 
     async def work() -> None:
-        history = SqliteHistory(path)
-        await history.add([old, explanation])
-        await history.close()
-        with closing(sqlite3.connect(path)) as connection:
-            for name in ("domain", "repair", "explained"):
-                connection.execute(f"ALTER TABLE results DROP COLUMN {name}")
-            connection.execute("DROP TRIGGER results_delete")
-            connection.execute("DROP TABLE details")
-            connection.execute("DROP INDEX results_image_sha256")
-            connection.execute("PRAGMA user_version = 1")
         for _ in range(2):
             history = SqliteHistory(path)
             await history.add([new], {new.id: DETAILS})
-            assert (await history.find(Query())).results == (new, old, explanation)
+            assert (await history.find(Query())).results == (new, prediction, explanation)
             assert (await history.find(Query(explain=True))).results == (explanation,)
-            assert (await history.find(Query(image=old.image_sha256))).results == (old,)
-            assert (await history.details(new.id), await history.details(old.id)) == (DETAILS, None)
+            assert (await history.find(Query(image=prediction.image_sha256))).results == (prediction,)
+            assert (await history.find(Query(text="film"))).results == (prediction,)
+            assert (await history.details(new.id), await history.details(prediction.id)) == (DETAILS, None)
             await history.close()
             with closing(sqlite3.connect(path)) as connection:
-                connection.execute("PRAGMA user_version = 1")  # as a gateway of the previous release does
+                connection.execute(f"PRAGMA user_version = {release}")  # as a gateway of the older release does
 
     asyncio.run(work())
