@@ -35,10 +35,10 @@ def instances(*images: bytes) -> bytes:
     return json.dumps({"instances": [{"b64": base(image)} for image in images]}).encode()
 
 
-def zipped(*images: bytes, method: int = zipfile.ZIP_DEFLATED, **entries: bytes) -> bytes:
+def zipped(*images: bytes, **entries: bytes) -> bytes:
     """Return a zip of images in an order that the server changes, with other entries."""
     stream = BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, image in reversed([*enumerate(images, 9)]):
             archive.writestr(f"scan/slice_{number}.png", image)
         for name, content in entries.items():
