@@ -1,4 +1,4 @@
-"""Response that sends events while they arise (`text/event-stream`, WHATWG HTML, section 9.2)."""
+"""Response that sends events as they occur (`text/event-stream`, WHATWG HTML, section 9.2)."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -50,8 +50,8 @@ class EventStream(Response):
 
 
 def encode(event: str, data: Any) -> str:
-    """Return an event; JSON escapes line breaks, so its data are one line."""
-    document = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Return an event; its data are one line in ASCII, because some readers end lines at U+0085, U+2028 and U+2029."""
+    document = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return f"event: {event}\ndata: {document}\n\n"
 
 

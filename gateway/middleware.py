@@ -91,8 +91,9 @@ class RequestContext:
             error = ProblemError(f"The gateway failed; its log has the details of request {request_id}.")
             await problems.render(Request(scope), error)(scope, receive, send_with_headers)
         finally:
-            method, route = self._record(scope, status or 500, time.perf_counter() - start)
-            self._tracer.end(span, status or 500, {"http.request.method": method, "http.route": route})
+            status = scope["state"].get("stream_status", status) or 500  # of a stream that ends with an error
+            method, route = self._record(scope, status, time.perf_counter() - start)
+            self._tracer.end(span, status, {"http.request.method": method, "http.route": route})
 
     def _add_headers(self, scope: Scope, headers: MutableHeaders, request_id: str) -> None:
         for name, value in self._headers.items():

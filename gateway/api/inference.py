@@ -34,6 +34,17 @@ def check(request: Request, target: Target, body: RequestBody) -> None:
     _model_request(request, target, body, model_response.JSON)
 
 
+async def send(
+    request: Request, target: Target, body: RequestBody, accept: str = model_response.JSON
+) -> tuple[ModelRequest, ModelResponse]:
+    """Return the request to the model server and its response, unchecked; raises its error as a ProblemError."""
+    model_request = _model_request(request, target, body, accept)
+    response = await services.of(request).backend.infer(model_request)
+    if response.status != 200:
+        raise model_response.problem(response)
+    return model_request, response
+
+
 async def run(
     request: Request,
     target: Target,
@@ -48,10 +59,7 @@ async def run(
     or of another task.
     """
     parts = services.of(request)
-    model_request = _model_request(request, target, body, accept)
-    response = await parts.backend.infer(model_request)
-    if response.status != 200:
-        raise model_response.problem(response)
+    model_request, response = await send(request, target, body, accept)
     if model_response.is_picture(response):
         return response
     document, results = await asyncio.to_thread(model_response.parse, response, target.verb)  # decodes masks

@@ -12,8 +12,7 @@ from gateway import model_response, problems, services
 from gateway.access import Caller
 from gateway.api import inference
 from gateway.api.inference import Target
-from gateway.backends.base import unknown_model
-from gateway.errors import ProblemError
+from gateway.errors import ProblemError, UnavailableError
 from gateway.event_stream import Emit, EventStream
 from gateway.model_response import Document
 from gateway.uploads import single_images
@@ -27,36 +26,38 @@ _PARALLEL: Final = 4
 """Images of a request that are analysed at the same time."""
 _BUSY: Final = (429, 503)
 _ATTEMPTS: Final = 4
-_MAX_PAUSE: Final = 10.0
-"""Seconds to wait for a busy server, at most, and how often an image is sent to one."""
-_OF_ONE_IMAGE: Final = (413, 415, 422)
+_MAX_PAUSE: Final = 60.0
+"""Longest Retry-After in seconds to wait for, and how often an image is sent to a busy server."""
+_IMAGE_STATUSES: Final = (413, 415, 422)
 """Statuses that concern one image, like those of a rejection within a list."""
 
 
 async def respond(request: Request, target: Target, body: RequestBody, caller: Caller) -> EventStream:
     """Return the stream of a request; raises a ProblemError if the whole request cannot be processed."""
     inference.check(request, target, body)
-    _require_served(target, await services.of(request).backend.catalog())
-    # Without a version, all images are analysed by the same one, as in one request.
-    target = replace(target, client=request.state.request_id)
+    catalog = await services.of(request).backend.catalog()
     images = await asyncio.to_thread(single_images.split, body)
+    if images is None or not _is_listed(target, catalog):
+        await inference.send(request, target, body)  # raises the error of the server
     if images is None:
-        await inference.run(request, target, body, caller)  # raises: the server says what is wrong with the body
-        raise ProblemError("The images of this request cannot be told apart; request application/json.")
-    return EventStream(_Batch(request, target, images, caller).produce)
+        raise ProblemError("The gateway cannot split this request into images; request application/json.")
+    # The server chooses the same version for all images, unless it changes its default version.
+    return EventStream(_Batch(request, replace(target, client=request.state.request_id), images, caller).produce)
 
 
-def _require_served(target: Target, catalog: Catalog) -> None:
-    for model in catalog.models:
-        versions = [item.version for item in model.versions]
-        if model.name == target.model and (target.version is None or target.version in versions):
-            return
-    raise unknown_model()
+def _is_listed(target: Target, catalog: Catalog) -> bool:
+    return any(
+        model.name == target.model and target.version in (None, *(item.version for item in model.versions))
+        for model in catalog.models
+    )
 
 
 @dataclass
 class _Batch:
-    """Images of one request, and what is known about them."""
+    """Images of one request, and how many have a result.
+
+    `target` names the version of the first result from then on.
+    """
 
     request: Request
     target: Target
@@ -76,7 +77,9 @@ class _Batch:
                 for index in range(total):
                     tasks.start_soon(self._analyse, index, emit)
         except ExceptionGroup as group:  # the other images were cancelled
-            await emit("error", problems.details(self.request, self._problem(group.exceptions[0])))
+            error, *_ = [self._problem(error) for error in group.exceptions]
+            self.request.state.stream_status = error.status
+            await emit("error", problems.details(self.request, error))
         else:
             await emit("done", {"total": total, "predictions": self.predictions, "rejections": self.rejections})
 
@@ -107,18 +110,29 @@ class _Batch:
         """Return the item that a list of results has for an image, and whether the history has it."""
         try:
             body = await asyncio.to_thread(self.images[index].build)
-        except ProblemError as error:
-            return self._rejection(index, error), None
+        except ProblemError as error:  # of a member of a zip
+            return {"name": self.images[index].name} | self._rejection(index, error), None
         try:
             document = await self._run(body)
         except ProblemError as error:
-            if error.status not in _OF_ONE_IMAGE:
+            if error.status not in _IMAGE_STATUSES:
                 raise
             return self._rejection(index, error), None
         (item,) = model_response.predictions(document)
+        if model_response.is_prediction(item):
+            self._require_version(item["model"]["version"])
         if not model_response.is_prediction(item):  # it is the first image of its request only here
             item = item | {"detail": item["detail"].replace("instances[0]", f"instances[{index}]")}
         return item, document["history"]
+
+    def _require_version(self, version: str) -> None:
+        """Raise UnavailableError if another image of the request was analysed by another version."""
+        if self.target.version is None:
+            self.target = replace(self.target, version=version)
+        elif self.target.version != version:
+            raise UnavailableError(
+                "The default version of the model changed during this request; send the images without a result again."
+            )
 
     async def _run(self, body: RequestBody) -> Document:
         """Send an image, again after a pause if the server is busy."""
@@ -126,9 +140,10 @@ class _Batch:
             try:
                 document = await inference.run(self.request, self.target, body, self.caller)
             except ProblemError as error:
-                if error.status not in _BUSY or attempt == _ATTEMPTS:
+                pause = _pause(error, attempt)
+                if error.status not in _BUSY or attempt == _ATTEMPTS or pause > _MAX_PAUSE:
                     raise
-                await asyncio.sleep(_pause(error, attempt))
+                await asyncio.sleep(pause)
             else:
                 assert isinstance(document, dict)
                 return document
@@ -142,4 +157,4 @@ class _Batch:
 
 def _pause(error: ProblemError, attempt: int) -> float:
     stated = error.headers.get("Retry-After", "")
-    return min(float(stated) if stated.isdecimal() else 0.25 * 2**attempt, _MAX_PAUSE)
+    return float(stated) if stated.isdecimal() else 0.25 * 2**attempt

@@ -20,6 +20,8 @@ _MAX_BYTES: Final = 128 * 1024 * 1024
 """Most decompressed bytes; what the model server accepts."""
 _MAX_VALUES: Final = 10_000
 """Most commas of a JSON document; the model server accepts fewer."""
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compression methods that the model server accepts. Python unpacks others without a limit, then cuts the result."""
 _MAX_ENTRIES: Final = 1000
 """Most entries of a zip's directory; the model server accepts fewer."""
 ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
@@ -100,7 +102,7 @@ def _zip(content: bytes) -> Iterator[ImageContent]:
             left -= member.file_size
             if left < 0:
                 return
-            yield ImageContent(unpacked(archive, member), member.filename)
+            yield ImageContent(unpack(archive, member), member.filename)
 
 
 def has_many_entries(content: bytes) -> bool:
@@ -114,8 +116,15 @@ def is_skipped(member: zipfile.ZipInfo) -> bool:
     return member.is_dir() or "__MACOSX" in folders or name.startswith(".") or name in _HIDDEN
 
 
-def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member of a zip; None if it is damaged."""
+def has_unsupported_method(member: zipfile.ZipInfo) -> bool:
+    """Return whether the model server rejects the compression method of a member of a zip."""
+    return member.compress_type not in _METHODS
+
+
+def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
+    """Return the content of a member of a zip; None if it is damaged or has an unsupported method."""
+    if has_unsupported_method(member):
+        return None
     with contextlib.suppress(*DAMAGED), archive.open(member) as file:
         return file.read(member.file_size)
     return None

@@ -9,7 +9,7 @@ from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
-from gateway.errors import BadRequestError
+from gateway.errors import BadRequestError, UnsupportedMediaTypeError
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import JSON, RequestBody, of_images
 
@@ -18,7 +18,6 @@ _MAX_BYTES: Final = 128 * 1024 * 1024
 _MAX_NAME: Final = 1024
 """Limits of the model server for one request: images, their bytes, and characters of a path in a zip."""
 _ENCRYPTED: Final = 0x1
-_COPIED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DIGITS: Final = re.compile("([0-9]+)")
 _DOCUMENT: Final = (b"{", b"[")
 
@@ -27,7 +26,8 @@ _DOCUMENT: Final = (b"{", b"[")
 class SingleImage:
     """One image of a request; `build` creates the body with it when it is sent, so that few exist at a time.
 
-    `build` raises BadRequestError for a damaged member of a zip.
+    `build` raises BadRequestError for a damaged member of a zip, and UnsupportedMediaTypeError for one with an
+    unsupported compression method.
     """
 
     name: str | None
@@ -37,7 +37,7 @@ class SingleImage:
 def split(body: RequestBody) -> list[SingleImage] | None:
     """Return the images of a body in the order of the model server's response.
 
-    Returns None for a body that the model server rejects as a whole, such as a damaged zip; its response says why.
+    Returns None for a body that the model server rejects as a whole, such as a damaged zip.
     """
     content = image_contents.inflate(body)
     if content.startswith(image_contents.ZIP):
@@ -94,14 +94,15 @@ def _zip(content: bytes, body: RequestBody) -> list[SingleImage] | None:
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, body: RequestBody) -> RequestBody:
-    """Return a zip with one member, uncompressed unless the model server rejects its compression."""
-    content = image_contents.unpacked(archive, member)
+    """Return an uncompressed zip with one member."""
+    if image_contents.has_unsupported_method(member):
+        raise UnsupportedMediaTypeError("This zip entry has an unsupported compression method; use deflate.")
+    content = image_contents.unpack(archive, member)
     if content is None:
         raise BadRequestError("This zip entry is damaged; create the zip again.")
     stream = BytesIO()
     with zipfile.ZipFile(stream, "w") as single:
-        kind = zipfile.ZIP_STORED if member.compress_type in _COPIED else member.compress_type
-        single.writestr(member.filename, content, kind)
+        single.writestr(member.filename, content)
     return replace(body, content=stream.getvalue(), encoding="", names=())
 
 

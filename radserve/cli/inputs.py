@@ -30,8 +30,10 @@ class Source:
         with Path(self.name).open("rb") as file:
             return file.read(limit + 1)
 
-    def sha256(self) -> str:
-        """Return the checksum of the file, which may be too large to be read at once; not for standard input."""
+    def sha256(self) -> str | None:
+        """Return the checksum of the file, which may be too large to be read at once; None for standard input."""
+        if self.name == STDIN:
+            return None
         with Path(self.name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

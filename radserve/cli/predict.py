@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from radserve.cli.inputs import STDIN, Source, find
+from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
@@ -188,8 +188,7 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     """Send one image; an image whose pictures fail has no result."""
     try:
         content = source.content(client.max_bytes)
-        is_complete = len(content) <= client.max_bytes or source.name == STDIN
-        sha256 = hashlib.sha256(content).hexdigest() if is_complete else source.sha256()
+        sha256 = hashlib.sha256(content).hexdigest() if len(content) <= client.max_bytes else source.sha256()
     except OSError as error:
         return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
     try:

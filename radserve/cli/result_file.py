@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import secrets
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +72,7 @@ class ResultFile(Report):
         self._kept = list(kept)
         self._begun = False
         results = [row for row in kept if row.status == HTTPStatus.OK]
-        self._obtained = {(row.version, row.repair, row.prevalence) for row in results}
+        self._earlier = {(row.version, row.repair, row.prevalence) for row in results}
 
     @classmethod
     def start(cls, path: Path) -> Self:
@@ -101,7 +102,7 @@ class ResultFile(Report):
     @property
     def version(self) -> str | None:
         """The version of all results that the file had; None without one, or if there are several."""
-        versions = {version for version, _, _ in self._obtained}
+        versions = {version for version, _, _ in self._earlier}
         return versions.pop() if len(versions) == 1 else None
 
     def has(self, name: str) -> bool:
@@ -156,13 +157,13 @@ class ResultFile(Report):
             raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
 
     def _require_alike(self, result: Prediction | Segmentation) -> None:
-        """Raise InvalidCallError if no result of the earlier calls was obtained as this one."""
+        """Raise InvalidCallError if no result of earlier calls has the version, repair and prevalence of this one."""
         version, repair, share = result.model.version, result.raw.get("repair"), result.raw.get("prevalence")
-        for other_version, other_repair, other_share in self._obtained:
-            if (other_version, other_repair) == (version, repair) and _is_same(other_share, share):
+        for other_version, other_repair, other_share in self._earlier:
+            if (other_version, other_repair) == (version, repair) and not _differ(other_share, share):
                 return
-        if self._obtained:
-            others = "; ".join(sorted(_conditions(*item) for item in self._obtained))
+        if self._earlier:
+            others = "; ".join(sorted(_conditions(*item) for item in self._earlier))
             raise InvalidCallError(
                 f"--resume: {self.path} has results of {others}, and the server now sends results of "
                 f"{_conditions(version, repair, share)}. Give the options of the first call, or choose another file."
@@ -352,18 +353,14 @@ def _require_same(conditions: Conditions, path: Path, results: Iterable[Row]) ->
 
 
 def _conditions(version: str | None, repair: str | None, prevalence: float | None) -> str:
-    """Describe how a result was obtained."""
-    share = "" if prevalence is None else f" for --prevalence {prevalence:g}"
+    """Describe the conditions of a result."""
+    share = "" if prevalence is None else f" for prevalence {prevalence:g}"
     return f"version {version}{share}{f' with --repair {repair}' if repair else ''}"
 
 
-def _is_same(first: float | None, second: float | None) -> bool:
-    return first == second if first is None or second is None else abs(first - second) <= ROUNDING
-
-
-def _differ(prevalence: float | None, stated: float | None) -> bool:
-    """Return whether a result assumes another prevalence than the stated one; False if either is unknown."""
-    return prevalence is not None and stated is not None and abs(prevalence - stated) > ROUNDING
+def _differ(first: float | None, second: float | None) -> bool:
+    """Return whether two prevalences differ; False if either is unknown."""
+    return first is not None and second is not None and abs(first - second) > ROUNDING
 
 
 def _require_pyarrow() -> None:
@@ -379,13 +376,14 @@ def _require_pyarrow() -> None:
 def _rescue(path: Path, content: bytes) -> str:
     """Save the results of a file that cannot be written; return where they are."""
     try:
-        with tempfile.NamedTemporaryFile(prefix=f"{path.stem}-", suffix=path.suffix, delete=False) as file:
-            file.write(content)
+        copy = Path(tempfile.gettempdir(), f"{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+        write_atomically(copy, content)
     except OSError as error:
         return (
-            f"The results since it was last written are lost: {tempfile.gettempdir()} is full, too ({error.strerror})."
+            "The results since it was last written are lost, because a copy cannot be written either "
+            f"({error.strerror})."
         )
-    return f"All results are in {file.name}; move it to {path}, and continue with --resume."
+    return f"All results are in {copy}; move it to {path}, and continue with --resume."
 
 
 def _normalized(name: str) -> str:

@@ -120,15 +120,15 @@ class AsyncClient:
         """Yield the index and result of each image when it is ready: `async for`; see `Client.stream`."""
         first = 0
         batches = predictions.batches(images, self.max_bytes)
-        while images_of_one := await asyncio.to_thread(next, batches, None):
-            if isinstance(images_of_one, RejectedImage):
-                yield first, images_of_one
+        while batch := await asyncio.to_thread(next, batches, None):
+            if isinstance(batch, RejectedImage):
+                yield first, batch
                 first += 1
                 continue
-            async with aclosing(self._stream_batch(Batch(name, version, images_of_one, stated, first))) as items:
+            async with aclosing(self._stream_batch(Batch(name, version, batch, stated, first))) as items:
                 async for item in items:
                     yield item
-            first += len(images_of_one)
+            first += len(batch)
 
     async def _stream_batch(self, batch: Batch) -> AsyncGenerator[tuple[int, Result]]:
         async with self._connection.stream(batch.call) as reply:

@@ -179,13 +179,13 @@ class Client:
         InvalidCallError without a gateway.
         """
         first = 0
-        for images_of_one in predictions.batches(images, self.max_bytes):
-            if isinstance(images_of_one, RejectedImage):
-                yield first, images_of_one
+        for batch in predictions.batches(images, self.max_bytes):
+            if isinstance(batch, RejectedImage):
+                yield first, batch
                 first += 1
             else:
-                yield from self._stream_batch(Batch(name, version, images_of_one, stated, first))
-                first += len(images_of_one)
+                yield from self._stream_batch(Batch(name, version, batch, stated, first))
+                first += len(batch)
 
     def _stream_batch(self, batch: Batch) -> Iterator[tuple[int, Result]]:
         with self._connection.stream(batch.call) as reply:

@@ -37,20 +37,20 @@ def predict(
     name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
 ) -> Call[Prediction | Segmentation]:
     """Return the call that analyses one image."""
-    wanted = requested(name, version, image, conditions)
+    expected = requested(name, version, image, conditions)
 
     def parse(reply: httpx.Response) -> Prediction | Segmentation:
-        return validation.result(response.document(reply), wanted).showing(picture_of(image))
+        return validation.result(response.document(reply), expected).showing(picture_of(image))
 
     return _post("predictions", name, version, *_body(image), conditions, parse)
 
 
 def explain(name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions) -> Call[Explanation]:
     """Return the call that analyses one image and explains the result."""
-    wanted = requested(name, version, image, conditions)
+    expected = requested(name, version, image, conditions)
 
     def parse(reply: httpx.Response) -> Explanation:
-        return validation.explanation(response.document(reply), wanted).showing(picture_of(image))
+        return validation.explanation(response.document(reply), expected).showing(picture_of(image))
 
     return _post("explanations", name, version, *_body(image), conditions, parse)
 
@@ -75,10 +75,10 @@ def predict_batch(
     name: str, version: str | None, images: Sequence[EncodedImage], conditions: Conditions
 ) -> Call[list[Result]]:
     """Return the call that analyses several images."""
-    wanted = [requested(name, version, image, conditions) for image in images]
+    expected = [requested(name, version, image, conditions) for image in images]
 
     def parse(reply: httpx.Response) -> list[Result]:
-        results = validation.result_list(response.document(reply), wanted)
+        results = validation.result_list(response.document(reply), expected)
         return [item.showing(picture_of(image)) for item, image in zip(results, images, strict=True)]
 
     return _post("predictions", name, version, _instances(images), _JSON, conditions, parse)
@@ -90,10 +90,10 @@ def predict_series(
     """Return the call that analyses the slices of one examination."""
     if not slices:
         raise InvalidCallError("slices is empty; a volume needs at least one slice.")
-    wanted = [requested(name, version, image, conditions) for image in slices]
+    expected = [requested(name, version, image, conditions) for image in slices]
 
     def parse(reply: httpx.Response) -> Series:
-        series = validation.series(response.document(reply), wanted)
+        series = validation.series(response.document(reply), expected)
         for item, image in zip(series.predictions, slices, strict=True):
             item.showing(picture_of(image))
         return series

@@ -95,6 +95,8 @@ def streamed_problem(text: str) -> RejectedRequestError | ServerFailedError | In
     """Return the error that an event of a stream stands for."""
     try:
         status = json.loads(text)["status"]
+        if type(status) is not int or not HTTPStatus.BAD_REQUEST <= status < 600:
+            raise ValueError("not the status of an error")
         return problem(httpx.Response(status, content=text.encode()))
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         return InvalidResponseError(f"The response has an invalid event ({type(error).__name__}).")

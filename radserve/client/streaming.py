@@ -19,7 +19,7 @@ _ITEMS: Final = ("prediction", "rejection")
 
 
 class Batch:
-    """Images of one request, and what has arrived about them."""
+    """Images of one request, and which of them have no result yet."""
 
     def __init__(
         self, name: str, version: str | None, images: Sequence[EncodedImage], conditions: Conditions, first: int

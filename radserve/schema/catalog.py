@@ -50,8 +50,8 @@ class CatalogVersion(Document):
     checked. `figures` are scores on the held-out images that `held_out` counts, from the archive's metrics. `warning`
     says why results must not be relied on. `domain` says what happens to images unlike the training images, None
     without a detector. From a probability of `uncertain` on the left up to below the one on the right, at the
-    prevalence of this entry, a result is uncertain; None if none is. `ready` says whether the version answers now,
-    None if the server does not say.
+    prevalence of this entry, a result is uncertain; None if none is. `ready` says whether the version has a
+    worker and did not fail its last check, None if the server does not say.
     """
 
     version: Version

@@ -35,7 +35,7 @@ def health_app(
 
     /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
     holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
-    open to requests, and whether each answers now; /catalog/NAME/VERSION/card and /sample are the model card and the
+    open to requests, and whether each is ready; /catalog/NAME/VERSION/card and /sample are the model card and the
     sample image of one of them, from its archive in the model store.
     """
     registry = views.version_manager.registry

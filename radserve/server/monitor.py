@@ -27,7 +27,7 @@ async def monitor(status: ServerStatus, readiness: Readiness, period_seconds: fl
             state, detail = State.UNAVAILABLE if problem.fatal else State.DEGRADED, problem.detail
         if state is not status.state:
             logger.warning("%s: %s", state.value, detail)
-        status.update(state, detail, problem.version if problem else None)
+        status.update(state, detail, problem.versions if problem else frozenset())
 
 
 def _severity(problem: Problem | None) -> int:

@@ -33,19 +33,19 @@ class State(enum.Enum):
 
 @dataclass
 class ServerStatus:
-    """Current state, and a sentence that explains it; `version` is the only one that it concerns, None for all."""
+    """Current state, and a sentence that explains it; `versions` are the only ones that it concerns, empty for all."""
 
     state: State = State.STARTING
     detail: str = "TorchServe is starting."
-    version: Pair | None = None
+    versions: frozenset[Pair] = frozenset()
 
-    def update(self, state: State, detail: str, version: Pair | None = None) -> None:
+    def update(self, state: State, detail: str, versions: frozenset[Pair] = frozenset()) -> None:
         """Replace all."""
-        self.state, self.detail, self.version = state, detail, version
+        self.state, self.detail, self.versions = state, detail, versions
 
     def is_ready(self, version: ModelVersion) -> bool:
-        """Return whether a version answers: it has a worker, and the server is not unavailable because of it."""
+        """Return whether a version has a worker, and the server is not unavailable because of it."""
         if self.state in (State.STARTING, State.DRAINING):
             return False
-        is_concerned = self.state is State.UNAVAILABLE and self.version in (None, version.pair)
-        return version.ready > 0 and not is_concerned
+        is_concerned = not self.versions or version.pair in self.versions
+        return version.ready > 0 and not (self.state is State.UNAVAILABLE and is_concerned)

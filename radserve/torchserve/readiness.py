@@ -1,5 +1,6 @@
 """Readiness: every model has its workers and answers its sample as it did at build time."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,12 @@ a TorchServe that hangs makes the server unavailable after about 30 seconds."""
 class Problem:
     """Why the server is not as declared; fatal if a model cannot answer.
 
-    `version` is the only one that the problem concerns, None if it may concern all of them.
+    `versions` are the only ones that the problem concerns; empty if it may concern all of them.
     """
 
     detail: str
     fatal: bool
-    version: Pair | None = None
+    versions: frozenset[Pair] = frozenset()
 
 
 class Readiness:
@@ -81,7 +82,7 @@ class Readiness:
         for version in self._suspicious():
             count = self._failures(*version.pair)
             text = f"{version}: it answers its sample, but its last {count} responses to clients failed with 5xx."
-            return Problem(text, fatal=False, version=version.pair)
+            return Problem(text, fatal=False, versions=frozenset({version.pair}))
         return None
 
     def _shortage(self) -> Problem | None:
@@ -95,18 +96,22 @@ class Readiness:
         started = sum(item.ready > 0 for item in required)
         if started < len(required) > 1:
             detail = f"{started} of {len(required)} models are ready. {detail}"
-        return Problem(detail, version.ready == 0, version.pair)
+        return Problem(detail, version.ready == 0, frozenset({version.pair}))
 
     async def _failure(self, versions: Sequence[ModelVersion], seconds: float) -> Problem | None:
-        """Return why one of the versions does not answer its sample, or None."""
-        try:
-            for version in versions:
-                detail = await self.sample_problem(version, seconds)
-                if detail:
-                    return Problem(detail, fatal=True, version=version.pair)
+        """Return which of the versions do not answer their samples, and why the first does not; None if all do."""
+        try:  # at the same time, so that several that hang take no longer than one
+            details = await asyncio.gather(*(self._timely_problem(version, seconds) for version in versions))
         except (httpx.HTTPError, OSError) as error:
             return Problem(f"TorchServe does not respond ({type(error).__name__}).", fatal=True)
-        return None
+        failures = {version.pair: detail for version, detail in zip(versions, details, strict=True) if detail}
+        return Problem(next(iter(failures.values())), fatal=True, versions=frozenset(failures)) if failures else None
+
+    async def _timely_problem(self, version: ModelVersion, seconds: float) -> str | None:
+        try:
+            return await self.sample_problem(version, seconds)
+        except httpx.ReadTimeout:
+            return f"{version}: its sample got no response within {seconds:g} s."
 
     async def sample_problem(self, version: ModelVersion, seconds: float = _SAMPLE_TIMEOUT) -> str | None:
         """Send a version its sample; return what is wrong with the response, or None."""

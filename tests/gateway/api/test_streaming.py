@@ -1,10 +1,13 @@
 """Predictions as events, which have the results of the JSON response."""
 
 import asyncio
+import io
 import json
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ import pytest
 
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.history.sqlite import SqliteHistory
+from gateway.metrics import REGISTRY
 from tests.gateway.api.test_predictions import BODIES, JSON, ONE, PATH, THREE, TWO, base, instances, zipped
 from tests.gateway.application import gateway, running_client, services, serving
-from tests.gateway.fake_backend import FakeBackend, json_response, respond
+from tests.gateway.fake_backend import FakeBackend, json_response, prediction, respond
 
 EVENTS = {"Accept": "text/event-stream"}
 Event = tuple[str, Any]
@@ -52,9 +56,13 @@ def comparable(item: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("verb", ["predictions", "explanations"])
 def test_events_have_the_results_of_the_json_response(verb: str) -> None:
+    bzip2 = io.BytesIO()
+    with zipfile.ZipFile(bzip2, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.png", ONE)
+
     async def work() -> None:
         async with running_client(services()) as client:
-            for request in BODIES.values():
+            for request in (*BODIES.values(), {"content": bzip2.getvalue()}):
                 path, headers = f"/api/{verb}/chest", request.get("headers", {})
                 document = (await client.post(path, **request)).json()
                 stream = await client.post(path, **request | {"headers": headers | EVENTS})
@@ -110,11 +118,63 @@ def test_a_repair_of_the_form_reaches_the_server() -> None:
         ("/api/predictions/other", {"content": ONE}, 404),
         (f"{PATH}/2.0.0", {"content": ONE}, 404),
         (f"{PATH}/files", {"content": ONE}, 415),
+        (f"{PATH}/3.0.0", {"content": ONE}, 503),
     ],
 )
 def test_a_request_that_is_rejected_as_a_whole_has_its_status(path: str, request_: dict[str, Any], status: int) -> None:
-    response = post(FakeBackend(), path, **request_ | {"headers": request_.get("headers", {}) | EVENTS})
+    def script(request: ModelRequest) -> ModelResponse:
+        """Reject other models and versions; TorchServe sends 503 for a version without workers."""
+        if request.model != "chest" or request.version == "2.0.0":
+            return ModelResponse(404, "", b"")
+        return ModelResponse(503, "", b"") if request.version == "3.0.0" else respond(request)
+
+    response = post(FakeBackend(script), path, **request_ | {"headers": request_.get("headers", {}) | EVENTS})
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+
+
+def test_a_request_that_only_the_server_can_read_is_an_error_and_is_not_recorded(tmp_path: Path) -> None:
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+
+    async def work() -> None:
+        body = b"[1]"
+        backend = FakeBackend(lambda _: json_response(prediction(body)))
+        async with running_client(services(backend, history=history)) as client:
+            response = await client.post(PATH, content=body, headers=EVENTS)
+            assert (response.status_code, response.json()["detail"]) == (
+                500,
+                "The gateway cannot split this request into images; request application/json.",
+            )
+            assert (await client.get("/api/results")).json()["results"] == []
+
+    asyncio.run(work())
+
+
+def of_version(request: ModelRequest, version: str) -> ModelResponse:
+    """Return a response of the version that the request names, or of the default version."""
+    return respond(replace(request, version=request.version or version))
+
+
+def test_all_images_get_the_version_of_the_first_result() -> None:
+    backend = FakeBackend(lambda request: of_version(request, "1.0.0" if len(backend.requests) < 5 else "2.0.0"))
+    received = list(events(post(backend, content=instances(*[ONE] * 9), headers=EVENTS | JSON).text))
+    assert received[-1] == ("done", {"total": 9, "predictions": 9, "rejections": 0})
+    assert {request.version for request in backend.requests[:4]} == {None}
+
+
+def test_results_of_two_versions_are_an_error() -> None:
+    class Changing(FakeBackend):
+        async def infer(self, request: ModelRequest) -> ModelResponse:
+            """Respond to two requests with two versions when both have arrived."""
+            self.requests.append(request)
+            number = len(self.requests)
+            while len(self.requests) < 2:  # noqa: ASYNC110 - the condition has no event
+                await asyncio.sleep(0.01)
+            return of_version(request, f"{number}.0.0")
+
+    received = list(events(post(Changing(), content=instances(ONE, TWO), headers=EVENTS | JSON).text))
+    assert [event for event, _ in received if event in ("prediction", "done")] == ["prediction"]
+    assert (received[-1][0], received[-1][1]["status"]) == ("error", 503)
+    assert "version of the model changed" in received[-1][1]["detail"]
 
 
 def test_a_damaged_member_of_a_zip_is_one_rejection() -> None:
@@ -149,11 +209,17 @@ def test_a_result_of_another_image_is_never_sent() -> None:
     assert "not about the images of this request" in received[-1][1]["detail"]
 
 
-def test_a_bug_is_an_error_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_an_error_without_its_message_and_counts_as_one(caplog: pytest.LogCaptureFixture) -> None:
     def script(request: ModelRequest) -> ModelResponse:
         raise ZeroDivisionError("secret")
 
+    def failed() -> float:
+        labels = {"route": "/api/predictions/{name}", "method": "POST", "status": "500"}
+        return REGISTRY.get_sample_value("radserve_gateway_requests_total", labels) or 0.0
+
+    before = failed()
     received = streamed(script, content=ONE)
+    assert failed() == before + 1
     assert (received[-1][0], received[-1][1]["status"]) == ("error", 500)
     assert "secret" not in json.dumps(received)
     assert "ZeroDivisionError: secret" in caplog.text
@@ -163,6 +229,15 @@ def test_an_image_is_sent_again_to_a_busy_server() -> None:
     busy = [ModelResponse(503, "application/json", b"{}", retry_after="0"), ModelResponse(429, "", b"", "0")]
     received = streamed(lambda request: busy.pop() if busy else respond(request), content=ONE)
     assert received[-1] == ("done", {"total": 1, "predictions": 1, "rejections": 0})
+
+
+def test_an_image_is_sent_again_only_after_the_pause_that_the_server_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.api.streaming._MAX_PAUSE", 1)
+    busy = [ModelResponse(503, "", b"", retry_after=seconds) for seconds in ("2", "1")]
+    start = time.monotonic()
+    received = streamed(lambda request: busy.pop() if busy else respond(request), content=ONE)
+    assert (received[-1][0], received[-1][1]["status"]) == ("error", 503)
+    assert (time.monotonic() - start >= 1, busy) == (True, [])
 
 
 def test_every_prediction_has_a_row_in_the_history(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""Tests of gateway.uploads.image_contents."""
+"""Tests of gateway.uploads.image_contents and gateway.uploads.single_images."""
 
+import tracemalloc
 import zipfile
 from io import BytesIO
 
 import pytest
 
-from gateway.uploads import image_contents
+from gateway.errors import UnsupportedMediaTypeError
+from gateway.uploads import image_contents, single_images
 from gateway.uploads.image_contents import ImageContent
 from gateway.uploads.request_body import RequestBody
 
@@ -39,3 +41,21 @@ def test_a_body_that_only_begins_like_a_zip_is_one_image() -> None:
     """The preamble of a DICOM file may contain anything."""
     content = b"PK" + bytes(126) + b"DICM"
     assert read(content) == [ImageContent(content)]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_python_unpacks_without_a_limit_are_rejected_without_unpacking(method: int) -> None:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a.png", bytes(50_000_000))
+    body = RequestBody(buffer.getvalue().replace((50_000_000).to_bytes(4, "little"), (200).to_bytes(4, "little")), "")
+    images = single_images.split(body)
+    assert images is not None
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsupportedMediaTypeError, match="unsupported compression method; use deflate"):
+            images[0].build()
+        assert list(image_contents.read(body)) == [ImageContent(None, "a.png")]
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()

@@ -1,6 +1,7 @@
 """`radserve predict --out`: formats, continuing, limits."""
 
 import csv
+import errno
 import hashlib
 import json
 import shutil
@@ -215,9 +216,17 @@ def test_results_for_another_prevalence_than_before_are_not_added(odd: Scripted,
     before = out.read_bytes()
     done = predict(odd, films, "--out", out, "--resume")
     assert (done.returncode, out.read_bytes()) == (2, before)
-    assert "has results of version 1.0.0 for --prevalence 0.1, and the server now sends results of" in done.stderr
+    assert "has results of version 1.0.0 for prevalence 0.1, and the server now sends results of" in done.stderr
     assert predict(odd, films, "--out", out, "--resume", "--prevalence", "0.1").returncode == 0
     assert names(out) == ["1", "2", "3", "4"]
+
+
+def test_results_without_a_prevalence_match_any(odd: Scripted, films: Path, out: Path) -> None:
+    odd.script = lambda request: document(prediction(request.body))
+    assert predict(odd, films / "1.png", "--out", out).returncode == 0
+    odd.script = lambda request: document(prediction(request.body, prevalence=0.5))
+    done = predict(odd, films, "--out", out, "--resume")
+    assert (done.returncode, names(out)) == (0, ["1", "2", "3", "4"]), done.stderr
 
 
 def test_a_continued_file_keeps_its_version(odd: Scripted, films: Path, out: Path) -> None:
@@ -247,6 +256,38 @@ def test_a_file_that_can_no_longer_be_written_loses_no_result(
         (rescued,) = tmp_path.glob("results-*.parquet")
         assert f"All results are in {rescued}; move it to {out}" in str(raised.value)
         assert [row["file"] for row in rows(rescued)] == ["a.png", "b.png"]
+
+
+def test_standard_input_that_is_too_large_has_no_checksum(odd: Scripted, tmp_path: Path) -> None:
+    out, content = tmp_path / "a.csv", bytes(64 * 1024 * 1024 + 2)
+    done = command_line.run("predict", "chest", "-", "--out", out, "--url", odd.url, stdin=content)
+    assert done.returncode == 1, done.stderr
+    (row,) = open_file(out, "chest", None, resume=True, force=False).read(out)
+    assert (row.status, row.sha256) == (413, "")
+
+
+@pytest.mark.parametrize("problem", ["no folder", "full disk"])
+def test_results_that_cannot_be_copied_either_are_lost_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "folder" / "results.parquet"
+    out.parent.mkdir()
+    report = open_file(out, "chest", None, resume=False, force=False)
+    report.add(Outcome("a.png", predicted()))
+    if problem == "full disk":
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr("os.fsync", fail)
+    else:
+        shutil.rmtree(out.parent)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    reason = "No space left on device" if problem == "full disk" else "No usable temporary directory found"
+    with pytest.raises(InvalidCallError, match=f"are lost, because a copy cannot be written either .{reason}"):
+        report.flush()
+    assert [*tmp_path.rglob("*.*")] == []
 
 
 @pytest.mark.parametrize("content", [b"bad", b"slow", b"invalid"])

@@ -71,7 +71,8 @@ def test_an_image_that_is_too_large_is_a_rejection_among_the_others(stream: Stre
 
 
 def test_errors_are_those_of_a_prediction(stream: Stream) -> None:
-    with serving(gateway()) as address, pytest.raises(RejectedRequestError, match="Unknown model"):
+    unknown = gateway(backend=FakeBackend(lambda _: ModelResponse(404, "", b"")))
+    with serving(unknown) as address, pytest.raises(RejectedRequestError, match="Unknown model"):
         stream(f"http://{address}", "other", IMAGES)
     failing = gateway(backend=FakeBackend(lambda _: ModelResponse(500, "", b"")))
     with serving(failing) as address, pytest.raises(ServerFailedError, match="502"):
@@ -83,10 +84,22 @@ def test_a_server_has_no_streams(odd: Scripted, stream: Stream) -> None:
         stream(odd.url, "chest", IMAGES)
 
 
+def test_text_with_separators_of_lines_arrives(stream: Stream) -> None:
+    detail = "The image\u2028is\x85too \u2029dark."
+    backend = FakeBackend(
+        lambda _: json_response({"predictions": [{"status": 422, "title": "Dark", "detail": detail}]})
+    )
+    with serving(gateway(backend=backend)) as address:
+        ((_, item),) = stream(f"http://{address}", "chest", [b"one"])
+    assert isinstance(item, RejectedImage)
+    assert item.detail == detail
+
+
 def event(name: str, data: object) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
+ODD = (200, 99, 600, True, "503")
 FIRST = event("prediction", {"index": 0, "name": None, "result": prediction(b"one")})
 OTHER = event("prediction", {"index": 1, "name": None, "result": prediction(b"one")})
 
@@ -102,6 +115,7 @@ OTHER = event("prediction", {"index": 1, "name": None, "result": prediction(b"on
         (event("prediction", []), InvalidResponseError),
         ("event: prediction\ndata: {\n\n", InvalidResponseError),
         ("event: error\ndata: [\n\n", InvalidResponseError),
+        *((event("error", {"status": status, "title": "a", "detail": "b"}), InvalidResponseError) for status in ODD),
         (event("error", {"status": 503, "title": "Busy", "detail": "Wait."}), ServerFailedError),
     ],
 )

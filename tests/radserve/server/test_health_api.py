@@ -86,19 +86,19 @@ def test_the_catalog_lists_the_open_versions(server: TestServer) -> None:
 @pytest.mark.parametrize(
     ("state", "concerned", "ready"),
     [
-        (State.READY, None, True),
-        (State.DEGRADED, ("brightness", "1.0.0"), True),
-        (State.UNAVAILABLE, ("other", "1.0.0"), True),
-        (State.UNAVAILABLE, ("brightness", "1.0.0"), False),
-        (State.UNAVAILABLE, None, False),
-        (State.STARTING, None, False),
-        (State.DRAINING, None, False),
+        (State.READY, set(), True),
+        (State.DEGRADED, {("brightness", "1.0.0")}, True),
+        (State.UNAVAILABLE, {("other", "1.0.0")}, True),
+        (State.UNAVAILABLE, {("other", "1.0.0"), ("brightness", "1.0.0")}, False),
+        (State.UNAVAILABLE, set(), False),
+        (State.STARTING, set(), False),
+        (State.DRAINING, set(), False),
     ],
 )
 def test_the_catalog_says_which_versions_answer(
-    server: TestServer, state: State, concerned: Pair | None, *, ready: bool
+    server: TestServer, state: State, concerned: set[Pair], *, ready: bool
 ) -> None:
-    server.components.status.update(state, "because", concerned)
+    server.components.status.update(state, "because", frozenset(concerned))
     (model,) = get(server, "/catalog").json()["models"]
     assert [version["ready"] for version in model["versions"]] == [ready]
 

@@ -46,7 +46,7 @@ def test_missing_workers_make_a_server_unavailable_only_if_none_is_left(
         await until(lambda: status.state is state)
         assert status.state.answers is answers
         assert status.detail == f"brightness 1.0.0: {ready} of {workers} workers are ready."
-        assert status.version == ("brightness", "1.0.0")
+        assert status.versions == {("brightness", "1.0.0")}
         server.torchserve.behavior.ready = None
         await until(lambda: status.state is State.READY)
         assert status.detail == "Every worker is ready."
@@ -122,7 +122,7 @@ def test_a_dead_torchserve_makes_the_server_unavailable(server: TestServer) -> N
         server.torchserve.die()
         await until(lambda: components.status.state is State.UNAVAILABLE)
         assert components.status.detail == "TorchServe does not respond (ConnectError)."
-        assert components.status.version is None
+        assert not components.status.versions
         assert [version.ready for version in components.registry] == [0]
 
     server.run(lambda components: monitored(components, steps))

@@ -17,7 +17,7 @@ from radserve.torchserve.verified_models import require_one_each, select, with_p
 from tests.handlers.test_profile import site_profile
 from tests.radserve.fake_torchserve import Running
 
-ONE, TWO = ("brightness", "1.0.0"), ("brightness", "2.0.0")
+ONE, TWO = (frozenset({("brightness", version)}) for version in ("1.0.0", "2.0.0"))
 
 
 def problem(torchserve: Running, store: Path, run_directory: RunDirectory, *, infer: bool) -> Problem | None:
@@ -59,7 +59,7 @@ def test_a_problem_is_described(
 ) -> None:
     for name, value in behavior.items():
         setattr(torchserve.behavior, name, value)
-    assert problem(torchserve, store, run_directory, infer=True) == Problem(message, fatal=True, version=ONE)
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(message, fatal=True, versions=ONE)
 
 
 def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
@@ -70,11 +70,11 @@ def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
     assert problem(torchserve, store, run_directory, infer=False) == Problem(detail, fatal=False)
     torchserve.behavior.prediction_status = 503
     failed = "brightness 1.0.0: the request with its sample failed with status 503."
-    assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True, version=ONE)
+    assert problem(torchserve, store, run_directory, infer=False) == Problem(failed, fatal=True, versions=ONE)
 
 
 async def suspicion(
-    torchserve: Running, store: Path, run_directory: RunDirectory, failures: list[int]
+    torchserve: Running, store: Path, run_directory: RunDirectory, failures: list[int], *, infer: bool = False
 ) -> Problem | None:
     """Check a server with two versions, of which the responses of the second one fail; see `Readiness.failures`."""
     torchserve._load("brightness-2.0.0.mar", 1)
@@ -87,17 +87,36 @@ async def suspicion(
 
     readiness = Readiness(registry, torchserve.inference, lambda: list(registry), count)
     try:
-        return await readiness.problem(infer=False)
+        return await readiness.problem(infer=infer)
     finally:
         await readiness.close()
         await management.close()
+
+
+def test_a_problem_names_every_version_that_fails(
+    torchserve: Running, store: Path, run_directory: RunDirectory
+) -> None:
+    torchserve.behavior.prediction_status = 500
+    detail = "brightness 1.0.0: the request with its sample failed with status 500."
+    problem = asyncio.run(suspicion(torchserve, store, run_directory, [0], infer=True))
+    assert problem == Problem(detail, fatal=True, versions=ONE | TWO)
+
+
+def test_a_version_that_hangs_does_not_concern_the_others(
+    torchserve: Running, store: Path, run_directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radserve.torchserve.readiness._SAMPLE_TIMEOUT", 0.3)
+    torchserve.behavior.prediction_delay = 1.0
+    detail = "brightness 2.0.0: its sample got no response within 0.3 s."
+    problem = asyncio.run(suspicion(torchserve, store, run_directory, [5]))
+    assert problem == Problem(detail, fatal=True, versions=TWO)
 
 
 def test_only_a_suspicious_version_gets_its_sample(
     torchserve: Running, store: Path, run_directory: RunDirectory
 ) -> None:
     detail = "brightness 2.0.0: it answers its sample, but its last 5 responses to clients failed with 5xx."
-    assert asyncio.run(suspicion(torchserve, store, run_directory, [5])) == Problem(detail, fatal=False, version=TWO)
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [5])) == Problem(detail, fatal=False, versions=TWO)
     assert dict(torchserve.predictions) == {("brightness", "2.0.0"): 1}
 
 
@@ -115,7 +134,7 @@ def test_a_server_of_several_models_says_how_many_are_ready(
 ) -> None:
     torchserve.behavior.ready = 0
     detail = "0 of 2 models are ready. brightness 1.0.0: 0 of 1 workers are ready."
-    assert asyncio.run(suspicion(torchserve, store, run_directory, [0])) == Problem(detail, fatal=True, version=ONE)
+    assert asyncio.run(suspicion(torchserve, store, run_directory, [0])) == Problem(detail, fatal=True, versions=ONE)
 
 
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
@@ -154,7 +173,7 @@ def test_a_worker_that_ignores_the_site_profile_is_not_ready(
 ) -> None:
     torchserve.behavior.prediction = {"profile": {"name": "other", "sha256": "b" * 64}}
     detail = "brightness 1.0.0: its worker does not apply the site profile; build the archive with this release."
-    assert problem(torchserve, store, run_directory, infer=True) == Problem(detail, fatal=True, version=ONE)
+    assert problem(torchserve, store, run_directory, infer=True) == Problem(detail, fatal=True, versions=ONE)
 
 
 def test_select_rejects_unknown_models_and_empty_stores(store: Path, tmp_path: Path) -> None:
