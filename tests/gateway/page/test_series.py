@@ -600,7 +600,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "positive",
         "Tumour marked on 2 of 4 slices, and on 1 unlike the training images",
     )
-    assert some["volume"].endswith(" It includes 1 slice unlike the training images.")
+    assert "11.0 ml, from the areas and a slice distance of 4 mm. It includes 1 slice unlike" in some["volume"]
     assert empty["headline"] == "No tumour marked on any of 4 slices, 1 of them unlike the training images"
     assert (odd["kind"], odd["headline"]) == ("doubtful", "No finding: all slices are unlike the training images")
 

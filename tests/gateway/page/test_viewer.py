@@ -130,7 +130,7 @@ def test_padding_polarity_and_unit_are_read_as_by_the_server(modules: Page) -> N
         False,
     )
     assert [at for at, shade in enumerate(shades) if shade == 0] == [3, 4, 5]
-    inverse = [{"PhotometricInterpretation": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}, {}]
+    inverse: list[dict[str, Any]] = [{"PhotometricInterpretation": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}, {}]
     assert [parse(modules, dicom(pixels, **each))["isInverse"] for each in inverse] == [True, True, False]
     ct: dict[str, Any] = {"Modality": "CT", "RescaleIntercept": -1024, "RescaleSlope": 1}
     units = [ct, ct | {"RescaleType": "HU"}, ct | {"RescaleType": "US"}, {"Modality": "CT"}, ct | {"Modality": "MR"}]
