@@ -2,7 +2,7 @@
 
 import { analyseFile } from "./analysis.js";
 import { MISSING_ATTRIBUTE } from "./api.js";
-import { takeAssurances } from "./assurances.js";
+import { noteShared, takeAssurances } from "./assurances.js";
 import * as batch from "./batch.js";
 import { allModels } from "./catalog.js";
 import { chosenModel, expectedModel, isServed, titleOf } from "./choice.js";
@@ -27,29 +27,42 @@ let changeChoice = () => {};
 
 /** Analyse what was dropped, chosen or pasted. */
 async function receive(source) {
-  const notice = make("p", { class: "notice", role: "status" }, "Reading the files …");
-  const timer = setTimeout(() => byId("waiting").after(notice), PATIENCE);
+  if (source.length === 0) return; // text was pasted
+  const stated = stateNow(); // reading takes time, in which the next choice may be made
   try {
-    analyse(await readIncoming(source));
+    analyse(await reading(readIncoming(source)), stated);
   } catch (error) {
     show("Files to analyse", error);
   }
-  clearTimeout(timer);
-  notice.remove();
 }
 
-/** Analyse files with the chosen model; without a choice, or while the service is not ready, they wait. */
-export function analyse(files) {
+/** Say that files are read, if that takes long. */
+async function reading(work) {
+  const notice = make("p", { class: "notice", role: "status" }, "Reading the files …");
+  const timer = setTimeout(() => byId("waiting").after(notice), PATIENCE);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
+    notice.remove();
+  }
+}
+
+/** Analyse files with the model and what was `stated` about them; without a choice, or while the service is not ready, they wait. */
+export function analyse(files, stated = null) {
   if (files.length === 0) return;
-  if (offer(files, () => analyse(files))) return;
+  if (offer(files, () => analyse(files, stated))) return;
   if (location.hash.startsWith("#history")) location.hash = "#analyse";
-  if (expectedModel() === null || isChoosing()) {
+  const current = stated ?? stateNow();
+  if (current === null) {
     keep(files, null);
     if (isChoosing()) byId("chooser-heading").focus();
     return;
   }
-  const model = statedModel(files);
-  if (model !== null) start(files, model);
+  const model = requireValid(current, files);
+  if (model === null) return;
+  if (files.length > 1) noteShared(model.assurances, files.length);
+  start(files, model);
 }
 
 /** Analyse the sample of a model; the age and view that are stated are about the next file. */
@@ -57,16 +70,23 @@ export function analyseSample(file, { name, version }, prevalence) {
   start([file], { name, version, assurances: "", prevalence, repair: "" });
 }
 
-/** Return the model for files, with what is stated about them now; null if that is invalid, which is shown. */
-function statedModel(files) {
+const stateNow = () => (expectedModel() === null || isChoosing() ? null : state());
+
+/** Return the chosen `model` with what is stated now, or the `error` if that is invalid. */
+function state() {
   const { name, version } = expectedModel();
   try {
     const prevalence = allModels().length > 0 ? statedPrevalence() : rememberedPrevalence(name);
-    return { name, version, assurances: takeAssurances(), prevalence, repair: "" };
+    return { model: { name, version, assurances: takeAssurances(), prevalence, repair: "" } };
   } catch (error) {
-    show(files.length === 1 ? files[0].name : `${files.length} files`, error, { retry: () => analyse(files) });
-    return null;
+    return { error };
   }
+}
+
+/** Return the model for files; null if what is stated about them is invalid, which is shown. */
+function requireValid({ model = null, error }, files) {
+  if (error) show(files.length === 1 ? files[0].name : `${files.length} files`, error, { retry: () => analyse(files) });
+  return model;
 }
 
 function start(files, model) {
@@ -76,7 +96,7 @@ function start(files, model) {
   }
   scrollToResults = true;
   if (files.length === 1) submit(files[0], model);
-  else takeSeries(files, model, { add: addResult, others: submitAll, reconsider }).then((rest) => submitAll(rest, model));
+  else reading(takeSeries(files, model, { add: addResult, others: submitAll, reconsider })).then((rest) => submitAll(rest, model));
   requestAnimationFrame(scroll); // a table has its height after it is drawn
 }
 
@@ -170,7 +190,7 @@ function reconsider(files) {
 /** Install the listeners; `change` lets the user choose another kind of image. */
 export function install(change) {
   changeChoice = change;
-  batch.install({ reconsider, state: statedModel });
+  batch.install({ reconsider, state: (files) => requireValid(state(), files) });
   for (const id of ["pick", "camera"]) {
     byId(id).addEventListener("change", (event) => {
       receive(event.target.files);

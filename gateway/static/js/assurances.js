@@ -1,6 +1,6 @@
 // What the user states about images that do not state it themselves, and what a result says about the model's scope.
 
-import { byId, make, terms } from "./dom.js";
+import { announce, button, byId, make, terms } from "./dom.js";
 
 const FIELDS = ["age", "view"];
 const NAMES = {
@@ -21,6 +21,16 @@ export function takeAssurances() {
   const header = stated.map((name) => `${name}=${byId(`assure-${name}`).value}`).join(", ");
   for (const name of FIELDS) byId(`assure-${name}`).value = "";
   return header;
+}
+
+/** Say that what was stated holds for several files: they may be of several patients. */
+export function noteShared(header, count) {
+  if (header === "") return;
+  const stated = header.split(", ").map((pair) => pair.split("=")).map(([name, value]) => `${NAMES[name]} ${value}`).join(", ");
+  const text = `Stated for all ${count} files: ${stated}. Add the files of another patient separately.`;
+  const note = make("div", { class: "notice", role: "group", "aria-label": "Stated for several files" }, make("p", {}, text), button("Dismiss", () => note.remove(), { class: "quiet" }));
+  byId("batch").before(note);
+  announce(text);
 }
 
 const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");

@@ -8,9 +8,9 @@ const ITEM_END = 0xfffee00d;
 const SEQUENCE_END = 0xfffee0dd;
 const MAX_DEPTH = 16;
 const TAGS = {
-  syntax: 0x00020010, modality: 0x00080060, samples: 0x00280002, frames: 0x00280008, rows: 0x00280010, columns: 0x00280011,
-  allocated: 0x00280100, stored: 0x00280101, isSigned: 0x00280103, padding: 0x00280120, center: 0x00281050, width: 0x00281051,
-  intercept: 0x00281052, slope: 0x00281053, pixels: 0x7fe00010,
+  syntax: 0x00020010, modality: 0x00080060, samples: 0x00280002, photometric: 0x00280004, frames: 0x00280008, rows: 0x00280010, columns: 0x00280011,
+  allocated: 0x00280100, stored: 0x00280101, isSigned: 0x00280103, padding: 0x00280120, limit: 0x00280121, center: 0x00281050, width: 0x00281051,
+  intercept: 0x00281052, slope: 0x00281053, type: 0x00281054, modalityTable: 0x00283000, table: 0x00283010, shape: 0x20500020, pixels: 0x7fe00010,
 };
 
 /** Walks over the elements of a DICOM file, which start behind its preamble; raises a RangeError behind its end. */
@@ -93,8 +93,9 @@ function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
 }
 
 /**
- * Return what a DICOM file stores: `values` (integers, row after row), `width`, `height`, `slope`, `intercept`, `modality`,
- * `padding` (a value or null) and `window` (the file's first one or null).
+ * Return what a DICOM file stores: `values` (integers, row after row), `width`, `height`, `slope`, `intercept`, `padding`
+ * (the first and last value, or null), `window` (the file's first one or null), whether high values are dark (`isInverse`),
+ * whether they are in Hounsfield units (`isHounsfield`), and whether a table maps them (`hasTable`).
  */
 export function parseValues(buffer) {
   try {
@@ -115,18 +116,37 @@ function described(buffer, { found, reader }) {
   const width = integer("columns", 0);
   const height = integer("rows", 0);
   const bits = { allocated: integer("allocated", 0), stored: integer("stored", 0), isSigned: integer("isSigned", 0) === 1 };
-  const isGray = integer("samples", 1) === 1 && decimal("frames", 1) === 1;
+  const text = (name) => (found[name] ? reader.text(found[name]).trim() : "");
+  const photometric = text("photometric");
+  const isGray = /^MONOCHROME[12]$/.test(photometric) && integer("samples", 1) === 1 && decimal("frames", 1) === 1;
   const isWhole = (bits.allocated === 8 || bits.allocated === 16) && bits.stored > 0 && bits.stored <= bits.allocated;
   if (!isGray || !isWhole || width * height === 0 || found.pixels.length < width * height * (bits.allocated / 8)) return null;
   const values = samples(buffer, found.pixels, width * height, bits);
   if (values.length !== width * height) return null;
-  const padding = integer("padding", null);
+  const hasTable = Boolean(found.modalityTable ?? found.table);
   const center = decimal("center", null);
   const range = decimal("width", null);
   return {
     values, width, height,
-    slope: decimal("slope", 1) || 1, intercept: decimal("intercept", 0), modality: found.modality ? reader.text(found.modality) : "",
-    padding: padding !== null && bits.isSigned ? (padding << 16) >> 16 : padding,
+    slope: decimal("slope", 1) || 1, intercept: decimal("intercept", 0), hasTable,
+    padding: paddingOf(values, signed(integer("padding", null), bits), signed(integer("limit", null), bits)),
+    isInverse: photometric === "MONOCHROME1" || text("shape") === "INVERSE",
+    isHounsfield: text("modality") === "CT" && !found.modalityTable && (text("type") === "HU" || (text("type") === "" && Boolean(found.intercept))),
     window: center !== null && range > 0 ? { level: center, width: range } : null,
   };
+}
+
+/** Return 16 bits as a number of the sign and size that the values have, null if they lack it: writers use the wrong sign, as in handlers/dicom/windowing.py. */
+function signed(bits, { stored, isSigned }) {
+  if (bits === null) return null;
+  const low = isSigned ? -(2 ** (stored - 1)) : 0;
+  const candidates = [bits, bits - 65_536, ...(bits < 2 ** stored ? [bits - 2 ** stored] : [])];
+  return candidates.find((value) => value >= low && value < low + 2 ** stored) ?? null;
+}
+
+/** Return the first and last value of padding; null without any, or if everything is padding. */
+function paddingOf(values, value, limit) {
+  if (value === null) return null;
+  const [low, high] = [Math.min(value, limit ?? value), Math.max(value, limit ?? value)];
+  return values.every((each) => each >= low && each <= high) ? null : [low, high];
 }

@@ -41,7 +41,10 @@ export class Result {
     this.path = `${prediction.model.name}/${prediction.model.version}`;
     this.download = `${stem(this.name)}.${prediction.model.name}`;
     this.overlay = null;
+    this.overlayWarning = null;
+    this.heatMap = null;
     this.viewer = new Viewer(prediction.image, this.name, { windows: !acceptsPhotographs(version) });
+    this.viewer.onImage = () => this.checkHeatMap().catch((error) => show(`${this.name}, heat map`, error));
     this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
     this.downloads = make("div", { class: "row" }, this.pictureButton,
       button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${this.download}.json`)));
@@ -157,10 +160,19 @@ export class Result {
 
   async addOverlay(blob, kind) {
     this.overlay = await colourize(blob, kind, this.prediction.image);
-    const isOutside = kind === "heat" && this.viewer.image && !acceptsPhotographs(this.version) && await isStrongestOutside(this.viewer.image, blob);
-    this.overlayWarning = isOutside ? OUTSIDE : null;
+    this.heatMap = kind === "heat" ? blob : null;
+    await this.checkHeatMap();
     this.viewer.setOverlay(this.overlay, kind === "heat" ? "heat map" : "mask", this.overlayWarning);
     this.downloads.append(button(`${kind === "heat" ? "Heat map" : "Mask"} (PNG)`, () => save(blob, `${this.download}.${kind}.png`)));
+  }
+
+  /** Warn of a heat map that is strongest outside the body, as soon as it and the image are there. */
+  async checkHeatMap() {
+    if (!this.heatMap || !this.viewer.image || acceptsPhotographs(this.version) || !await isStrongestOutside(this.viewer.image, this.heatMap)) return;
+    this.overlayWarning = OUTSIDE;
+    if (this.viewer.overlay === null) return;
+    this.viewer.setOverlay(this.overlay, "heat map", OUTSIDE); // the image came later
+    announce(`${this.name}: ${OUTSIDE}`);
   }
 
   async toggleHeatMap() {
@@ -186,8 +198,8 @@ export class Result {
 
   async savePicture() {
     const { model, image } = this.prediction;
-    const { warning } = this;
-    const lines = [this.summary, `${this.modelName} (${model.name} ${model.version}). Not a medical device.`, ...(warning ? [warning] : [])];
+    const warnings = [this.warning, this.viewer.overlay && this.overlayWarning].filter(Boolean);
+    const lines = [this.summary, `${this.modelName} (${model.name} ${model.version}). Not a medical device.`, ...warnings];
     const blob = await captioned(this.viewer.image, image, this.viewer.overlay, this.viewer.opacity, lines);
     save(blob, `${this.download}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
   }

@@ -6,6 +6,7 @@ const MIN_DISTANCE = 0.01; // mm between two slices, as handlers/volume.py
 const IRREGULAR = 0.1; // share of the usual distance by which another one differs visibly
 const SMALLEST = { dicom: 2, names: 3 }; // slices
 const TOMOGRAPHIC = new Set(["MR", "CT", "PT"]);
+const IDENTITY = ["series", "study", "patient", "frame", "rows", "columns"]; // what the slices of one examination have in common
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 /**
@@ -16,18 +17,30 @@ const byName = new Intl.Collator("en", { numeric: true }).compare;
  */
 export function splitSeries(items) {
   const { true: slices = [], false: others = [] } = Object.groupBy(items, ({ header }) => String(isSlice(header)));
-  const series = groups(slices, ({ header }) => header.series, SMALLEST.dicom);
+  const series = groups(slices, ({ header }) => JSON.stringify(IDENTITY.map((name) => header[name])), SMALLEST.dicom).flatMap(byFolder);
   const numbered = groups(others.filter(({ isImage, path }) => isImage && pattern(path) !== null), ({ path }) => pattern(path), SMALLEST.names)
     .filter((group) => new Set(group.map(({ path }) => numberOf(path))).size === group.length);
-  const grouped = new Set([...series, ...numbered].flat());
+  const grouped = new Set([...series.flatMap(({ items: placed }) => placed), ...numbered.flat()]);
   return {
-    series: series.map((group) => stack(group, "dicom")),
+    series,
     numbered: numbered.map((group) => stack(group, "names")),
     rest: items.filter((item) => !grouped.has(item)),
   };
 }
 
 const groups = (items, key, smallest) => [...Map.groupBy(items, key).values()].filter((group) => group.length >= smallest);
+
+/** Stack a group; one whose folders interleave is split by folder, because some anonymisers give several series one UID. */
+function byFolder(group) {
+  const whole = stack(group, "dicom");
+  const jumps = whole.items.filter((item, index) => index > 0 && folderOf(item) !== folderOf(whole.items[index - 1])).length;
+  return jumps < foldersOf(group).size ? [whole] : groups(group, folderOf, SMALLEST.dicom).map((part) => stack(part, "dicom"));
+}
+
+const folderOf = ({ path }) => path.split("/").slice(0, -1).join("/");
+
+/** Return the folders of items. */
+export const foldersOf = (items) => new Set(items.map(folderOf));
 
 /** Whether a file is a slice: several films of one DICOM series, as of an X-ray unit, are no stack. */
 const isSlice = (header) => Boolean(header?.series) && (header.position !== null || TOMOGRAPHIC.has(header.modality));

@@ -1,20 +1,18 @@
 // Files of the results of one examination: a table of its slices, and a document of everything.
 
 import { toCsv } from "./csv.js";
-import { positiveLabel } from "./prediction.js";
-import { volumeOf } from "./series_summary.js";
+import { hasClaim, volumeOf } from "./series_summary.js";
 
 const COLUMNS = ["slice", "file", "position_mm", "extent_mm", "status", "result", "label", "probability", "area_pixels", "area_mm2", "cut_off",
   "reason", "detail", "image_check", "model", "version", "image_sha256", "result_id"];
 
-/** Return a CSV table with a row for each slice. Uncertain and doubtful results have no label, as in `batch_export.js`. */
+/** Return a CSV table with a row for each slice. Uncertain and doubtful results have no label, probability or area. */
 export function table(stack, outcomes, states) {
   return toCsv([COLUMNS, ...outcomes.map(({ prediction, problem }, index) => {
-    const label = prediction ? positiveLabel(prediction) : null;
-    const claims = !["doubtful", "uncertain"].includes(states[index].kind);
-    const { area, probabilities, probability, model, image, domain, id } = prediction ?? {};
+    const { label, probability, area = null } = hasClaim(states[index]) ? prediction : {};
+    const { model, image, domain, id } = prediction ?? {};
     return [index + 1, stack.items[index].path, stack.places?.[index], stack.extent[index], prediction ? "done" : "could not be analysed",
-      states[index].text, claims ? prediction?.label : null, label ? probabilities[label] : probability, area?.pixels, area?.mm2, prediction?.threshold,
+      states[index].text, label, probability, area?.pixels, area?.mm2, prediction?.threshold,
       problem?.message, problem?.detail, domain?.status, model?.name, model?.version, image?.sha256, id];
   })]);
 }

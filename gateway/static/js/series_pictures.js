@@ -7,6 +7,9 @@ import { distribution, extent, levels, paint, windowBetween } from "./window_lev
 
 const AHEAD = 4; // slices on either side
 const PARALLEL = 3;
+const MAX_LOADED = 64; // pictures that are kept
+const PAUSE = 3_000; // milliseconds until a picture is requested again
+const REJECTED = 422;
 
 /** Loads pictures; `path` and `options` are of requests for those that the browser cannot decode. */
 export class SlicePictures {
@@ -15,7 +18,7 @@ export class SlicePictures {
     this.loaded = new Map(); // index -> image element, null without one
     this.running = new Set();
     this.wanted = [];
-    this.urls = [];
+    this.isClosed = false;
     this.onLoad = () => {};
   }
 
@@ -34,10 +37,22 @@ export class SlicePictures {
 
   async start(index) {
     this.running.add(index);
-    this.loaded.set(index, await this.fetch(index));
+    try {
+      this.loaded.set(index, await this.fetch(index));
+    } catch (error) {
+      if (!error.canRetry) this.loaded.set(index, null);
+    }
     this.running.delete(index);
+    if (this.isClosed) return;
+    this.evict(index);
     this.next();
-    this.onLoad(index);
+    setTimeout(() => this.isClosed || this.onLoad(index), this.loaded.has(index) ? 0 : PAUSE); // which requests it again if it is still shown
+  }
+
+  /** Forget the picture that is farthest from the one shown, if there are many. */
+  evict(shown) {
+    if (this.loaded.size <= MAX_LOADED) return;
+    this.loaded.delete([...this.loaded.keys()].reduce((one, other) => (Math.abs(other - shown) > Math.abs(one - shown) ? other : one)));
   }
 
   async fetch(index) {
@@ -46,12 +61,13 @@ export class SlicePictures {
     return await this.decode(file, size) ?? (size === null ? null : await this.request(file, size)) ?? drawn(file, size);
   }
 
-  /** Return the server's picture; null if it has none: alone, a slice unlike the training images is rejected. */
+  /** Return the server's picture; null if it rejects the slice, which alone may be unlike the training images. */
   async request(file, size) {
     try {
       return await this.decode(await post(`api/predictions/${this.path}`, file, { ...this.options, accept: "image/png;view=image" }), size);
-    } catch {
-      return null;
+    } catch (error) {
+      if (error.status === REJECTED) return null;
+      throw error;
     }
   }
 
@@ -61,25 +77,26 @@ export class SlicePictures {
     try {
       await image.decode();
       if (size && (image.naturalWidth !== size.width || image.naturalHeight !== size.height)) throw new RangeError("another size");
+      return image;
     } catch {
-      URL.revokeObjectURL(url);
       return null;
+    } finally {
+      URL.revokeObjectURL(url); // the image is in memory
     }
-    this.urls.push(url);
-    return image;
   }
 
   /** Release the pictures. */
   close() {
+    this.isClosed = true;
     this.wanted = [];
-    for (const url of this.urls) URL.revokeObjectURL(url);
+    this.loaded.clear();
   }
 }
 
 /** Draw the stored values of a file in its own window; null if they cannot be read here. */
 async function drawn(file, size) {
   const stored = parseValues(await file.arrayBuffer().catch(() => new ArrayBuffer(0)));
-  if (!stored || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
+  if (!stored || stored.hasTable || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
   const [first, last] = extent(stored.values);
   const sorted = distribution(stored);
   const window = stored.window ?? windowBetween(sorted[0], sorted[Math.floor(0.995 * (sorted.length - 1))]);

@@ -8,7 +8,7 @@ import { pathOf } from "./incoming.js";
 import { checkCatalog } from "./prediction.js";
 import { enqueue } from "./queue.js";
 import { isUnavailable, show } from "./rejections.js";
-import { splitSeries } from "./series.js";
+import { foldersOf, splitSeries } from "./series.js";
 import { analyseSlices } from "./series_request.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
@@ -23,14 +23,23 @@ const AT_ONCE = 64; // files whose headers are read together
  * choose another model. Numbered images may be slices of one examination or not, so the page asks.
  */
 export async function takeSeries(files, model, actions) {
-  const items = [];
-  for (let at = 0; at < files.length; at += AT_ONCE) items.push(...await Promise.all(files.slice(at, at + AT_ONCE).map(describe)));
-  const { series, numbered } = splitSeries(items);
+  const { items, series, numbered } = await groupFiles(files);
   const offered = segments(model) ? numbered : [];
   for (const stack of series) submit(stack, model, actions);
   for (const stack of offered) offer(stack, model, actions);
   const taken = new Set([...series, ...offered].flatMap((stack) => stack.items));
   return items.filter((item) => !taken.has(item)).map(({ file }) => file);
+}
+
+async function groupFiles(files) {
+  const items = [];
+  try {
+    for (let at = 0; at < files.length; at += AT_ONCE) items.push(...await Promise.all(files.slice(at, at + AT_ONCE).map(describe)));
+    return { items, ...splitSeries(items) };
+  } catch (error) {
+    console.warn("The files are analysed singly:", error);
+    return { items: files.map((file) => ({ file })), series: [], numbered: [] };
+  }
 }
 
 async function describe(file) {
@@ -72,7 +81,7 @@ function offer(stack, model, actions) {
 
 /** Return what a series is called: its folder or zip file, else its first and last file. */
 function nameOf({ items }) {
-  const folders = new Set(items.map(({ path }) => path.split("/").slice(0, -1).join("/")));
+  const folders = foldersOf(items);
   const [folder] = folders;
   return folders.size === 1 && folder ? folder : `${items[0].file.name} to ${items.at(-1).file.name}`;
 }

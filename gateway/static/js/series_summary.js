@@ -1,9 +1,10 @@
 // What the results of the slices of one examination say together. Pure.
 
 import { findingName } from "./display.js";
-import { isDoubtful, TITLES } from "./domain.js";
+import { isDoubtful } from "./domain.js";
 import { capitalize, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
+import { foldersOf } from "./series.js";
 import { verdict } from "./verdict.js";
 
 const TOLERANCE = 0.005; // share by which the volume of the server may differ from the one computed here
@@ -31,6 +32,7 @@ export function volumeOf(stack, outcomes, declared) {
   const unknown = areas.filter((area) => area === null).length;
   if (missing) return { reason: `${slices(missing)} of ${outcomes.length} ${missing === 1 ? "is" : "are"} missing, because ${missing === 1 ? "it" : "they"} could not be analysed` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
+  if (isMarkedOnlyInDoubt(outcomes)) return { reason: "the marked slices are unlike the training images" };
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
   if (stack.extent.includes(null)) return { reason: "the distance between the slices is unknown" };
@@ -40,6 +42,13 @@ export function volumeOf(stack, outcomes, declared) {
   return Math.abs(declared.ml - ml) <= TOLERANCE * Math.max(ml, declared.ml) ? { ml: declared.ml } : { reason: "the server's volume contradicts the slices" };
 }
 
+const isMarked = ({ area }) => Boolean(area?.pixels);
+
+/** Return the number of slices unlike the training images, of those that `isCounted`. */
+const countDoubtful = (outcomes, isCounted = () => true) => outcomes.filter(({ prediction }) => prediction && isDoubtful(prediction.domain) && isCounted(prediction)).length;
+
+const isMarkedOnlyInDoubt = (outcomes) => countDoubtful(outcomes, isMarked) > 0 && outcomes.every(({ prediction }) => !prediction || !isMarked(prediction) || isDoubtful(prediction.domain));
+
 /** Return the volume and how it was measured, in a sentence or two. */
 export function volumeText(stack, outcomes, declared) {
   if (stack.kind === "names") return "No volume in ml: these files state no slice distance.";
@@ -47,7 +56,8 @@ export function volumeText(stack, outcomes, declared) {
   if (reason) return `No volume: ${reason}.`;
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
   const distance = stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`;
-  return `Marked volume: ${millilitres(ml)}, from the areas and ${distance}.${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
+  const doubtful = countDoubtful(outcomes, isMarked);
+  return `Marked volume: ${millilitres(ml)}, from the areas and ${distance}.${doubtful ? ` It includes ${slices(doubtful)} unlike the training images.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
 /** Return what limits the stack, in sentences. */
@@ -57,10 +67,12 @@ export function warnings(stack, outcomes) {
   const missing = gaps.reduce((sum, gap) => sum + gap.missing, 0);
   const places = gaps.slice(0, 3).map(({ after }) => `between slices ${after + 1} and ${after + 2}`).join(", ");
   const failed = outcomes.filter(({ problem }) => problem).length;
+  const folders = foldersOf(items).size;
   return [
     failed ? `${slices(failed)} of ${items.length} could not be analysed and ${failed === 1 ? "keeps its" : "keep their"} place without a result.` : null,
     missing ? `${slices(missing)} ${missing === 1 ? "seems" : "seem"} to be missing: ${places}${gaps.length > 3 ? " and elsewhere" : ""}.` : null,
     duplicates.length ? `${slices(duplicates.length)} ${duplicates.length === 1 ? "has" : "have"} the same position as another one.` : null,
+    folders > 1 ? `The slices come from ${folders} folders.` : null,
     sizes.size > 1 ? `The slices have different sizes: ${[...sizes].join(", ")} pixels.` : null,
     stack.isParallel ? null : "The slices are not parallel.",
     stack.isIrregular ? "The distances between the slices vary." : null,
@@ -77,13 +89,14 @@ export function sliceState({ prediction, problem }, version) {
   const { kind, text } = verdict(prediction, version);
   const { area, probabilities, probability } = prediction;
   if (area) {
-    const isMarked = area.pixels > 0;
-    const marks = kind === "doubtful" ? `${TITLES[prediction.domain.status]}: ${areaText(area)} marked` : `${text}, ${areaText(area)}`;
-    return { kind, marked: isMarked, value: area.mm2 ?? area.pixels, text: isMarked ? marks : text };
+    return { kind, marked: area.pixels > 0, value: area.mm2 ?? area.pixels, text: kind === "positive" ? `${text}, ${areaText(area)}` : text };
   }
   const label = positiveLabel(prediction);
   return { kind, marked: kind === "positive", value: label ? probabilities[label] : probability, text };
 }
+
+/** Whether a slice with a state has a result that may be shown: neither doubtful nor uncertain. */
+export const hasClaim = ({ kind }) => !["rejected", "doubtful", "uncertain"].includes(kind);
 
 /** Format an area: "312 mm²", "1250 pixels". */
 export const areaText = ({ pixels, mm2 }) => (typeof mm2 === "number" ? `${mm2.toFixed(0)} mm²` : `${pixels} pixels`);
@@ -93,12 +106,16 @@ export function headline(outcomes, version) {
   const states = outcomes.map((outcome) => sliceState(outcome, version));
   const first = outcomes.find(({ prediction }) => prediction)?.prediction;
   if (!first) return { kind: "doubtful", text: "No slice could be analysed" };
-  const marked = states.filter((state) => state.marked).length;
+  const analysed = outcomes.filter(({ prediction }) => prediction).length;
+  const doubtful = countDoubtful(outcomes);
+  const inDoubt = countDoubtful(outcomes, isMarked);
+  if (doubtful === analysed) return { kind: "doubtful", text: "No finding: all slices are unlike the training images" };
+  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} unlike the training images` };
+  const marked = states.filter((state) => state.marked).length - inDoubt;
   const kind = !first.area ? "ranked" : marked ? "positive" : "negative";
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
-  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}` };
-  const analysed = outcomes.filter(({ prediction }) => prediction).length;
-  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}` };
+  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}${inDoubt ? `, and on ${inDoubt} unlike the training images` : ""}` };
+  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}${doubtful ? `, ${doubtful} of them unlike the training images` : ""}` };
   if (first.positive === null) return { kind: "ranked", text: `${slices(outcomes.length)}` };
   const counted = analysed === outcomes.length ? slices(analysed) : `${analysed} analysed slices`;
   return { kind, text: `${marked} of ${counted} above the ${cutoff(first.threshold)} cut-off` };
@@ -108,10 +125,10 @@ export function headline(outcomes, version) {
 export function limits(outcomes, hasVolume) {
   const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
   const isMask = predictions.some(({ area }) => area);
-  const doubtful = predictions.filter(({ domain }) => isDoubtful(domain)).length;
+  const doubtful = countDoubtful(outcomes);
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
-    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? "Marks count; compare them first." : "Not counted as above the cut-off."}` : null,
+    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
     isMask ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,

@@ -10,7 +10,7 @@ import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
 import { SlicePictures } from "./series_pictures.js";
-import { areaText, firstShown, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
+import { areaText, firstShown, hasClaim, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
 import { isUnsure, Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
@@ -61,19 +61,20 @@ export class SeriesResult {
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
     const limited = limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined);
-    const isPositive = this.states.some(({ marked }) => marked);
+    const isPositive = this.states.some((state) => state.kind === "positive");
+    const step = kind === "doubtful" ? kind : isPositive ? "positive" : "negative";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       section("This slice", this.slice),
       limited.length ? section("All slices", ...limited.map((line) => make("p", {}, line))) : null,
       audience(version), accuracy(first, version),
-      section("What to do next", make("p", {}, nextStep(isPositive ? "positive" : "negative", first, missedText(first, version)))),
+      section("What to do next", make("p", {}, nextStep(step, first, missedText(first, version)))),
       this.details(), this.downloads());
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
-        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: kind === "positive" ? "label marked" : "label" }, text)),
+        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding" }[kind] ?? "label" }, text)),
         this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null,
         notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
       make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
@@ -125,14 +126,15 @@ export class SeriesResult {
   describe(index) {
     const { prediction, problem } = this.outcomes[index];
     const { text } = this.states[index];
+    const claim = hasClaim(this.states[index]) ? prediction : null;
     const place = this.stack.places?.[index];
-    const label = prediction ? positiveLabel(prediction) : null;
+    const label = claim ? positiveLabel(claim) : null;
     return [make("p", { class: "slice-text" }, problem ? "Could not be analysed" : text), terms([
       ["Slice", `${index + 1} of ${this.outcomes.length}`],
       ["File", this.stack.items[index].file.name],
       ["Position", place === undefined ? null : millimetres(place)],
-      ["Area", prediction?.area?.pixels ? areaText(prediction.area) : null],
-      ["Probability", label ? `${percent(prediction.probabilities[label])} (${label})` : null],
+      ["Area", claim?.area?.pixels ? areaText(claim.area) : null],
+      ["Probability", label ? `${percent(claim.probabilities[label])} (${label})` : null],
       ["Image check", prediction?.domain ? domainText(prediction.domain) : null],
       ["Reason", problem ? problem.message : null],
       ["Details", problem?.detail],

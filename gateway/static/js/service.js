@@ -15,7 +15,7 @@ let state = "loading";
 let attempts = 0;
 let timer = 0;
 let pending = null;
-let isOverridden = false; // the user sends files although the service says that it is not ready
+let isOverridden = false; // the user sends the files that wait although the service says that it is not ready
 let onChange = () => {};
 
 /** Whether files can be sent: to a model, or to any if `model` is null. */
@@ -54,9 +54,10 @@ async function inspect() {
     return failed(toProblem(error), await waitingReason(), navigator.onLine);
   }
   const reason = await waitingReason();
-  if (reason === null) isOverridden = false;
+  const isForced = isOverridden;
+  isOverridden = false; // until the next check: after a failed request, the other files wait
   const isPartial = allModels().some(({ name }) => isAnswering({ name, version: null }));
-  if (reason !== null && !isOverridden) return isPartial ? partial(reason) : starting(reason);
+  if (reason !== null && !isForced) return isPartial ? partial(reason) : starting(reason);
   return allModels().length === 0 ? EMPTY : READY;
 }
 

@@ -13,13 +13,14 @@ let viewers = 0;
 /**
  * Viewer of an image with a given size and name; `element` is to be inserted into the page.
  *
- * `stage` is the frame that has the focus, `image` and `overlay` are what it shows. `windows` is false for photographs.
+ * `stage` is the frame that has the focus, `image` and `overlay` are what it shows; `onImage` is called with each image. `windows` is false for photographs.
  */
 export class Viewer {
   constructor({ width, height }, name, { windows = true } = {}) {
     this.width = width;
     this.height = height;
     this.image = null;
+    this.onImage = () => {};
     this.overlay = null;
     this.zoom = 1;
     this.scale = 1; // screen pixels per image pixel at zoom 1
@@ -31,9 +32,8 @@ export class Viewer {
       make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlayControls());
     installGestures(this);
     this.setTool("move");
-    for (const event of ["pointerenter", "focusin"]) {
-      this.element.addEventListener(event, () => this.image && this.windowing?.prepare(), { once: true });
-    }
+    for (const event of ["pointerenter", "focusin"]) this.element.addEventListener(event, () => this.image && this.windowing?.prepare());
+    for (const event of ["pointerleave", "focusout"]) this.element.addEventListener(event, () => this.windowing?.rest());
     this.observer = new ResizeObserver(() => this.fit());
     this.observer.observe(this.stage);
   }
@@ -83,6 +83,7 @@ export class Viewer {
     this.sheet.prepend(image);
     this.windowing?.load(image, file);
     this.fit();
+    this.onImage();
   }
 
   /** Show something beside the image. */

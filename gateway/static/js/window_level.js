@@ -7,23 +7,31 @@ const CT = [["lung", "Lung", -600, 1500], ["soft", "Soft tissue", 40, 400], ["br
 /** The window that leaves gray levels unchanged. */
 export const IDENTITY = Object.freeze({ level: 128, width: 256 });
 
+/** Return the distance of two neighbouring values: 1 as in the standard, less in small units. */
+export const grainOf = ({ slope = 1 }) => Math.min(1, Math.abs(slope));
+
+/** Round a number to the digits that matter. */
+export const rounded = (value, grain) => Number((Math.round(value / grain) * grain).toPrecision(12));
+
 /** Return the gray level of a value in a window (PS3.3 C.11.2.1.2.1), from 0 to 255. */
-export function grayLevel(value, { level, width }) {
-  if (width <= 1) return value <= level - 0.5 ? 0 : 255;
-  return Math.min(255, Math.max(0, ((value - (level - 0.5)) / (width - 1) + 0.5) * 255));
+export function grayLevel(value, { level, width }, grain = 1) {
+  if (width <= grain) return value <= level - grain / 2 ? 0 : 255;
+  return Math.min(255, Math.max(0, ((value - (level - grain / 2)) / (width - grain) + 0.5) * 255));
 }
 
 /** Return the window from one value (black) to another (white). */
-export function windowBetween(low, high) {
-  const width = Math.max(2, high - low + 1);
+export function windowBetween(low, high, grain = 1) {
+  const width = Math.max(2 * grain, high - low + grain);
   return { level: low + width / 2, width };
 }
+
+const isPadding = (value, padding) => padding !== null && value >= padding[0] && value <= padding[1];
 
 /** Return values of pixels spread over the picture, ascending, without padding. */
 export function distribution({ values, step = 1, padding = null, slope = 1, intercept = 0 }) {
   const stride = Math.max(1, Math.floor(values.length / step / SAMPLES)) * step;
   const picked = [];
-  for (let at = 0; at < values.length; at += stride) if (values[at] !== padding) picked.push(values[at] * slope + intercept);
+  for (let at = 0; at < values.length; at += stride) if (!isPadding(values[at], padding)) picked.push(values[at] * slope + intercept);
   return Float64Array.from(picked).sort();
 }
 
@@ -32,13 +40,13 @@ const quantile = (sorted, share) => sorted[Math.round(share * (sorted.length - 1
 /** Return the range of almost all values, by which a drag across the frame changes a window. */
 export function reach(source) {
   const sorted = distribution(source);
-  return Math.max(2, quantile(sorted, 0.99) - quantile(sorted, 0.01));
+  return Math.max(2 * grainOf(source), quantile(sorted, 0.99) - quantile(sorted, 0.01));
 }
 
 /** Return the windows to choose from, as `{ id, name, window }`; those in Hounsfield units only for CT. */
 export function presets(source) {
   const sorted = distribution(source);
-  const between = (low, high) => windowBetween(quantile(sorted, low), quantile(sorted, high));
+  const between = (low, high) => windowBetween(quantile(sorted, low), quantile(sorted, high), grainOf(source));
   const [low, high] = [between(0.01, 0.5), between(0.5, 0.99)];
   const fromValues = [
     { id: "full", name: "Full range", window: between(0, 1) },
@@ -46,23 +54,23 @@ export function presets(source) {
     { id: "dark", name: "Dark areas", window: source.isInverse ? high : low },
     { id: "bright", name: "Bright areas", window: source.isInverse ? low : high },
   ];
-  const hounsfield = source.modality === "CT" ? CT.map(([id, name, level, width]) => ({ id, name, window: { level, width } })) : [];
+  const hounsfield = source.isHounsfield ? CT.map(([id, name, level, width]) => ({ id, name, window: { level, width } })) : [];
   return [...hounsfield, ...fromValues];
 }
 
 /** Return the window after a drag by shares of the frame: to the right is wider, up shows low values brighter. `range` is that of `reach`. */
-export function dragged({ level, width }, right, down, range) {
-  return { level: level + down * range, width: Math.max(range / 500, 2, width + right * range) };
+export function dragged({ level, width }, right, down, range, grain = 1) {
+  return { level: level + down * range, width: Math.max(range / 500, 2 * grain, width + right * range) };
 }
 
 /** Return the gray levels of the values from `first` to `last`, in a window of units, where `slope` and `intercept` lead. */
 export function levels({ first, last, padding = null, slope = 1, intercept = 0, isInverse = false }, window, isInverted) {
+  const grain = grainOf({ slope });
   const table = new Uint8Array(last - first + 1);
   for (let at = 0; at < table.length; at += 1) {
-    const level = Math.round(grayLevel((first + at) * slope + intercept, window));
-    table[at] = isInverse !== isInverted ? 255 - level : level;
+    const level = Math.round(grayLevel((first + at) * slope + intercept, window, grain));
+    table[at] = isPadding(first + at, padding) ? 0 : isInverse !== isInverted ? 255 - level : level;
   }
-  if (padding !== null && padding >= first && padding <= last) table[padding - first] = 0;
   return table;
 }
 
@@ -108,21 +116,24 @@ export function sourceOf(stored, picture) {
   let [count, faults] = [0, 0];
   for (let at = 0; at < values.length; at += stride) {
     const [value, level] = [values[at], picture[4 * at]];
-    if (value === padding) continue;
+    if (isPadding(value, padding)) continue;
     if (!seen.has(value)) seen.set(value, level);
     count += 1;
     if (Math.abs(seen.get(value) - level) > TOLERANCE) faults += 1;
     if (level > 5 && level < 250) pairs.push([value * slope + intercept, level]);
   }
   if (faults > count / 100 || pairs.length < 2) return null;
-  const line = fitted(pairs);
+  const grain = grainOf(stored);
+  const line = fitted(pairs, grain);
   if (line === null) return null;
+  const apart = pairs.filter(([value, level]) => Math.abs(127.5 + line.rise * (value - line.level + grain / 2) - level) > TOLERANCE).length;
+  if (apart > pairs.length / 100) return null;
   const [first, last] = extent(values);
-  return { ...stored, step: 1, first, last, isInverse: line.rise < 0, own: declared(stored.window, line) };
+  return { ...stored, step: 1, first, last, isInverse: line.rise < 0, own: declared(stored.window, line, grain) };
 }
 
 /** Return the window of the line through pairs of a value and a gray level, with its rise; null if it is level. */
-function fitted(pairs) {
+function fitted(pairs, grain) {
   const mean = (index) => pairs.reduce((sum, pair) => sum + pair[index], 0) / pairs.length;
   const [value, level] = [mean(0), mean(1)];
   let [covariance, variance] = [0, 0];
@@ -132,12 +143,12 @@ function fitted(pairs) {
   }
   const rise = covariance / variance;
   if (!Number.isFinite(rise) || rise === 0) return null;
-  const width = 255 / Math.abs(rise) + 1;
-  return { rise, width, level: value + (127.5 - level) / rise + 0.5 };
+  const width = 255 / Math.abs(rise) + grain;
+  return { rise, width, level: value + (127.5 - level) / rise + grain / 2 };
 }
 
 /** Return the file's window if the picture has it, else that of the line, rounded. */
-function declared(window, { level, width }) {
+function declared(window, { level, width }, grain) {
   const isSame = window && Math.abs(window.level - level) < 0.03 * width && Math.abs(window.width - width) < 0.03 * width;
-  return isSame ? window : { level: Math.round(level), width: Math.max(2, Math.round(width)) };
+  return isSame ? window : { level: rounded(level, grain), width: Math.max(2 * grain, rounded(width, grain)) };
 }

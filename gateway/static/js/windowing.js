@@ -2,11 +2,12 @@
 
 import { parseValues } from "./dicom_values.js";
 import { button, make } from "./dom.js";
-import { dragged, IDENTITY, levels, paint, presets, reach, sourceOf } from "./window_level.js";
+import { dragged, grainOf, IDENTITY, levels, paint, presets, reach, rounded, sourceOf } from "./window_level.js";
 
 const MAX_PIXELS = 16_000_000; // of a canvas in all browsers
 const QUICK_PIXELS = 1_500_000; // drawn while the window changes
 const REST = 150; // milliseconds
+const IDLE = 30_000; // milliseconds until the values of an unchanged view are forgotten: a film has some 70 MB
 const OWN = "own";
 const CUSTOM = "custom";
 const ROOMY = "(min-width: 701px)"; // on phones the controls would push the result off the screen
@@ -45,6 +46,7 @@ export class Windowing {
   /** Read the values once they are needed: files are large, and few are adjusted. */
   prepare() {
     const { image } = this;
+    clearTimeout(this.idle);
     this.preparation ??= read(image, this.file).then((sources) => {
       if (image !== this.image) return; // replaced meanwhile
       const isOther = this.source && this.source.unit !== sources.main.unit;
@@ -56,11 +58,24 @@ export class Windowing {
       this.showNumbers();
     }).catch((error) => {
       if (!(error instanceof RangeError)) throw error;
-      this.canvas.hidden = true;
+      this.canvas.hidden = this.isFixed = true;
       for (const control of this.fields.querySelectorAll("select, input, button")) control.disabled = true;
       this.note.textContent = "This image is too large to adjust its window here.";
     });
     return this.preparation;
+  }
+
+  /** Forget the values soon, if the view is unchanged. */
+  rest() {
+    clearTimeout(this.idle);
+    this.idle = setTimeout(() => this.release(), IDLE);
+  }
+
+  release() {
+    const isUsed = this.element.closest(".viewer")?.matches(":hover, :focus-within") ?? false;
+    if (!this.sources || this.window !== null || this.isInverted || isUsed) return;
+    this.source = { ...this.source, values: null };
+    this.preparation = this.sources = null;
   }
 
   setOptions(choices) {
@@ -78,7 +93,7 @@ export class Windowing {
   async type() {
     await this.prepare();
     const [level, width] = [this.level.valueAsNumber, this.width.valueAsNumber];
-    if (Number.isFinite(level) && width >= 1) this.set({ level, width });
+    if (Number.isFinite(level) && width >= grainOf(this.source)) this.set({ level, width });
     else this.showNumbers();
   }
 
@@ -89,10 +104,12 @@ export class Windowing {
       return;
     }
     const isUpBrighter = (this.source.isInverse ?? false) === this.isInverted;
-    this.set(dragged(this.window ?? this.source.own, right, isUpBrighter ? down : -down, this.source.reach));
+    this.set(dragged(this.window ?? this.source.own, right, isUpBrighter ? down : -down, this.source.reach, grainOf(this.source)));
   }
 
-  invert() {
+  async invert() {
+    await this.prepare();
+    if (this.isFixed) return;
     this.isInverted = !this.isInverted;
     this.inversion.setAttribute("aria-pressed", String(this.isInverted));
     this.refresh();
@@ -113,20 +130,22 @@ export class Windowing {
   showNumbers() {
     if (!this.source) return;
     const { level, width } = this.window ?? this.source.own;
-    [this.level.value, this.width.value] = [Math.round(level), Math.round(width)];
+    const grain = grainOf(this.source);
+    this.width.min = grain;
+    [this.level.value, this.width.value] = [rounded(level, grain), rounded(width, grain)];
   }
 
   /** Draw with the next frame, however often the window changes before it: large images in less detail until it rests. */
   async refresh() {
     await this.prepare();
-    clearTimeout(this.rest);
+    clearTimeout(this.detail);
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
       if (!this.sources) return;
       const { width, height } = this.source;
       const stride = Math.ceil(Math.sqrt((width * height) / QUICK_PIXELS));
       this.draw(stride);
-      if (stride > 1) this.rest = setTimeout(() => this.sources && this.draw(), REST);
+      if (stride > 1) this.detail = setTimeout(() => this.sources && this.draw(), REST);
     });
   }
 
@@ -164,7 +183,7 @@ async function read(image, file) {
   const stored = buffer ? parseValues(buffer) : null;
   const isSameSize = stored?.width === width && stored.height === height;
   const source = isSameSize ? sourceOf(stored, values) : null;
-  const main = source ? { ...source, unit: source.modality === "CT" ? "CT" : "stored" } : picture;
+  const main = source ? { ...source, unit: source.isHounsfield ? "CT" : "stored" } : picture;
   main.reach = reach(main);
   return { picture, main };
 }

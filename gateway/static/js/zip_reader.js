@@ -15,11 +15,14 @@ const STORED = 0;
 const DEFLATED = 8;
 
 const problem = (text) => new Problem(text, { canRetry: false });
+const LARGE = 0xffffffff; // stands for a number of ZIP64
+const zip64 = () => problem("This page cannot read ZIP64, the format of this zip file. Unpack it and drop the images.");
 const damaged = () => problem("This zip file is damaged or incomplete. Export it again.");
 
 /** Return the files of a zip file in its order, without reading them: `path`, `size` in bytes, and what `unpack` needs; throws a Problem. */
 export async function listEntries(blob) {
   const { at, count, size, offset } = await findEnd(blob);
+  if (count === 0xffff || [size, offset].includes(LARGE)) throw zip64();
   if (offset + size > at || size > MAX_DIRECTORY) throw damaged();
   const view = await viewOf(blob, offset, size);
   const entries = [];
@@ -28,17 +31,17 @@ export async function listEntries(blob) {
     if (position + CENTRAL_SIZE > size || view.getUint32(position, true) !== CENTRAL) throw damaged();
     const { entry, length } = parseEntry(view, position);
     position += length;
+    if ([entry.packed, entry.size, entry.offset].includes(LARGE)) throw zip64();
     if (!entry.path.endsWith("/")) entries.push(entry);
   }
-  for (const { isEncrypted, method } of entries) {
-    if (isEncrypted) throw problem("This zip file is encrypted. Unpack it and drop the images.");
-    if (method !== STORED && method !== DEFLATED) throw problem("This zip file is compressed in a way that browsers cannot read. Unpack it and drop the images.");
-  }
+  if (entries.length > 0 && entries.every(({ isEncrypted }) => isEncrypted)) throw problem("This zip file is encrypted. Unpack it and drop the images.");
   return entries;
 }
 
-/** Return the parts of a file's content; throws a Problem if it is not what the zip file declares. */
-export async function unpack(blob, { offset, packed, size, method, checksum }) {
+/** Return the parts of a file's content; throws a Problem if it cannot be read or is not what the zip file declares. */
+export async function unpack(blob, { offset, packed, size, method, checksum, isEncrypted }) {
+  if (isEncrypted) throw problem("This file is encrypted. Unpack the zip file and drop the images.");
+  if (method !== STORED && method !== DEFLATED) throw problem("This file is compressed in a way that browsers cannot read. Unpack the zip file and drop the images.");
   const header = await viewOf(blob, offset, LOCAL_SIZE);
   if (header.getUint32(0, true) !== LOCAL) throw damaged();
   const start = offset + LOCAL_SIZE + header.getUint16(26, true) + header.getUint16(28, true);
@@ -90,12 +93,14 @@ function parseEntry(view, at) {
   return { entry, length };
 }
 
-/** Decode a name; programs that write another encoding than UTF-8 often do not say so. */
+const CODE_PAGE_437 = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
+
+/** Decode a name; programs that write UTF-8 often do not say so. */
 function decodeName(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes).replaceAll("\\", "/");
   } catch {
-    return new TextDecoder("windows-1252").decode(bytes).replaceAll("\\", "/");
+    return Array.from(bytes, (byte) => (byte < 128 ? String.fromCharCode(byte) : CODE_PAGE_437[byte - 128])).join("").replaceAll("\\", "/");
   }
 }
 

@@ -74,16 +74,15 @@ def test_zip_files_are_unpacked_in_place_and_in_their_order(page: Page) -> None:
 
 def test_a_zip_file_that_cannot_be_unpacked_stays_in_the_list_with_its_reason(page: Page) -> None:
     good = archive(("1.png", b"content " * 200), ("2.png", b"other"))
-    encrypted, unknown = bytearray(good), bytearray(good)
+    encrypted = bytearray(good)
     for at in (good.index(b"PK\1\2"), good.rindex(b"PK\1\2")):
         encrypted[at + 8] |= 1
-        unknown[at + 10] = 14
     for content, reason in (
         (good[:-30], "damaged or incomplete"),
         (b"PK\3\4 and so on", "damaged or incomplete"),
         (b"PK\3\4" + good[40:], "damaged or incomplete"),
         (bytes(encrypted), "encrypted"),
-        (bytes(unknown), "compressed in a way"),
+        (good[:-12] + b"\xff" * 8 + good[-4:], "ZIP64"),
         (archive(), "no images in this zip file"),
         (archive(("a/.DS_Store", b"x")), "no images in this zip file"),
     ):
@@ -102,6 +101,23 @@ def test_a_damaged_file_in_a_zip_file_does_not_affect_the_others(page: Page) -> 
         assert result[0][:2] == [f"study.zip/{name}", ""]
         assert "damaged" in result[0][2]
         assert result[1:] == [["study.zip/2.png", "two", None]]
+
+
+def test_one_file_that_cannot_be_unpacked_does_not_affect_the_others(page: Page) -> None:
+    good = archive(("1.png", b"one"), ("2.png", b"two"))
+    at = good.index(b"PK\1\2")
+    for offset, value, reason in ((8, 1, "encrypted"), (10, 14, "compressed in a way")):
+        content = bytearray(good)
+        content[at + offset] = value
+        first, second = read(page, ("study.zip", bytes(content)))
+        assert reason in first[2]
+        assert second == ["study.zip/2.png", "two", None]
+
+
+def test_names_that_are_no_utf_8_have_the_code_page_of_dos(page: Page) -> None:
+    names = bytes(range(128, 256)).replace(b"\x81", b"") + "Schädel".encode("cp437")
+    content = archive(("x" * len(names), b"1")).replace(b"x" * len(names), names)
+    assert read(page, ("study.zip", content))[0][0] == f"study.zip/{names.decode('cp437')}"
 
 
 def test_limits_hold_for_each_file_and_for_all(page: Page) -> None:

@@ -95,6 +95,9 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
     )
     expected = {
         "series": "1.2.826.0.1.3680043.8.498.7",
+        "study": None,
+        "patient": "SECRET-4711",
+        "frame": None,
         "modality": "MR",
         "instance": 3,
         "position": [-32, -32, 12.5],
@@ -110,6 +113,7 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
     headers = headers[len(others) :]
     assert headers[0] == dict.fromkeys(expected) | {
         "modality": "DX",
+        "patient": "SECRET-4711",
         "position": [1, 2, 3],
         "rows": 40,
         "columns": 48,
@@ -178,6 +182,33 @@ def test_slices_of_one_series_are_ordered_by_position_else_by_number(modules: Pa
     )
     assert (fifth["isParallel"], fifth["order"]) == (False, "instance")
     assert split["rest"] == ["u", "v", "w"]
+
+
+def test_slices_of_one_uid_are_mixed_only_if_they_may_be_of_one_stack(modules: Page) -> None:
+    """Some anonymisers give all series one UID."""
+    for name in ("study", "patient", "frame", "rows", "columns"):
+        mixed = [at(f"{kind}{z}", z, **{name: kind}) for z in (0, 5, 10) for kind in "AB"]
+        groups = [group["items"] for group in modules.evaluate(SPLIT, mixed)["series"]]
+        assert groups == [["A0", "A5", "A10"], ["B0", "B5", "B10"]], name
+    mixed = [at(f"{folder}/{z}", z) for z in (0, 5, 10) for folder in "AB"]
+    halves = [at(f"{'C' if z < 10 else 'D'}/{z}", z, series="2") for z in (0, 5, 10, 15)]
+    first, second, joined = modules.evaluate(SPLIT, [*mixed, *halves])["series"]
+    assert (first["items"], second["items"]) == (["A/0", "A/5", "A/10"], ["B/0", "B/5", "B/10"])
+    assert joined["items"] == ["C/0", "C/5", "D/10", "D/15"]
+    said = modules.evaluate(SAID, [[halves, [marked(1)] * 4, None]])[0]
+    assert said["warnings"] == ["The slices come from 2 folders."]
+
+
+FAULTY = """async () => {
+    const { takeSeries } = await import("/js/series_start.js");
+    const faulty = { name: "faulty.png", slice: () => { throw new Error("fault"); } };
+    const rest = await takeSeries([new File([], "1.png"), faulty], { name: "chest", version: null }, {});
+    return rest.map(({ name }) => name);
+}"""
+
+
+def test_files_that_cannot_be_grouped_are_analysed_singly(modules: Page) -> None:
+    assert modules.evaluate(FAULTY) == ["1.png", "faulty.png"]
 
 
 def test_numbered_images_of_one_folder_may_be_a_series(modules: Page) -> None:
@@ -444,10 +475,19 @@ def test_picture_of_another_slice_is_never_shown(opened: Opener, static_gateway:
     expect(card.get_by_text("Loading the picture")).to_be_visible()
     expect(card.locator(".sheet")).to_be_hidden()
     page.wait_for_function("document.querySelector('.series')")
-    unlike = {"status": 422, "title": "Unlike the training images", "detail": "Not compared."}
     while held:
-        held.pop(0).fulfill(status=422, json=unlike, content_type="application/problem+json")
-    expect(card.get_by_role("img", name="Slice 3 of 4")).to_be_visible()
+        held.pop(0).fulfill(status=503, json={"status": 503, "title": "Busy"}, content_type="application/problem+json")
+    page.wait_for_timeout(500)
+    expect(card.get_by_text("Loading the picture")).to_be_visible()  # it is requested again
+    unlike = {"status": 422, "title": "Unlike the training images", "detail": "Not compared."}
+    picture = card.get_by_role("img", name="Slice 3 of 4")
+    for _ in range(100):
+        while held:
+            held.pop(0).fulfill(status=422, json=unlike, content_type="application/problem+json")
+        if picture.is_visible():
+            break
+        page.wait_for_timeout(100)
+    expect(picture).to_be_visible()
     expect(card.get_by_text("Drawn by this page: the server shows no picture of this slice alone.")).to_be_visible()
     card.get_by_role("button", name="Next slice").click()
     expect(card.locator(".place")).to_have_text("4 of 4")
@@ -462,7 +502,8 @@ SAID = """async groups => {
         const states = outcomes.map((outcome) => sliceState(outcome, version));
         const isMask = outcomes.some(({ prediction }) => prediction?.area);
         return {
-            headline: headline(outcomes, version).text, limits: limits(outcomes, isMask), first: firstShown(states),
+            headline: headline(outcomes, version).text, kind: headline(outcomes, version).kind,
+            limits: limits(outcomes, isMask), first: firstShown(states),
             warnings: warnings(ordered, outcomes), volume: isMask ? volumeText(ordered, outcomes, null) : null,
         };
     });
@@ -497,7 +538,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     uneven = [at(str(z), z) for z in (0, 4, 8, 13.4, 17.4)]
     twice = [at("a", 0), at("b", 4), at("c", 4)]
     turned = [item("a", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1], instance=2), at("b", 0)]
-    bridged, varied, equal, skewed, rating, nothing, partial = modules.evaluate(
+    bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd = modules.evaluate(
         SAID,
         [
             [even, [marked(0), marked(1000), marked(500), marked(0, **doubtful)], version],
@@ -507,16 +548,24 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
             [even, [rated(0.2), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.6)], None],
             [even, [{"problem": {"message": "Damaged"}}, marked(0), marked(0), marked(0)], version],
             [even, [{"problem": {"message": "Damaged"}}, rated(0.2), rated(0.3), rated(0.9)], None],
+            [even, [marked(0), *[marked(500, **doubtful)] * 3], version],
+            [even, [marked(0), marked(1000), marked(500), marked(500, **doubtful)], version],
+            [even, [marked(0, **doubtful), *[marked(0)] * 3], version],
+            [even, [rated(0.9, **doubtful)] * 4, None],
         ],
     )
     assert bridged == {
         "headline": "Tumour marked on 2 of 4 slices",
+        "kind": "positive",
         "first": 1,
         "volume": "Marked volume: 9.00 ml, from the areas and a slice distance of 4 mm. 1 slice of the stack "
         "is missing; the volume bridges the gap.",
         "warnings": ["1 slice seems to be missing: between slices 2 and 3."],
         "limits": [
-            "1 slice is unlike the training images; the model may be wrong there. Marks count; compare them first.",
+            (
+                "1 slice is unlike the training images; the model may be wrong there. "
+                "Not counted as marked; compare it first."
+            ),
             "The volume was not validated: it adds up the marks of single slices.",
         ],
     }
@@ -542,3 +591,41 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off"
     assert nothing["headline"] == "No tumour marked on the 3 analysed of 4 slices"
     assert nothing["volume"] == "No volume: 1 slice of 4 is missing, because it could not be analysed."
+    assert (unlike["kind"], unlike["headline"]) == (
+        "doubtful",
+        "No finding: the 3 marked slices are unlike the training images",
+    )
+    assert unlike["volume"] == "No volume: the marked slices are unlike the training images."
+    assert (some["kind"], some["headline"]) == (
+        "positive",
+        "Tumour marked on 2 of 4 slices, and on 1 unlike the training images",
+    )
+    assert "11.0 ml, from the areas and a slice distance of 4 mm. It includes 1 slice unlike" in some["volume"]
+    assert empty["headline"] == "No tumour marked on any of 4 slices, 1 of them unlike the training images"
+    assert (odd["kind"], odd["headline"]) == ("doubtful", "No finding: all slices are unlike the training images")
+
+
+TABLE = """async ([items, outcomes]) => {
+    const { stack } = await import("/js/series.js");
+    const { sliceState } = await import("/js/series_summary.js");
+    const { table } = await import("/js/series_downloads.js");
+    const states = outcomes.map((outcome) => sliceState(outcome, null));
+    return [table(stack(items, "dicom"), outcomes, states), states.map(({ text }) => text)];
+}"""
+
+
+def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules: Page) -> None:
+    doubtful: dict[str, Any] = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9}}
+    uncertain: dict[str, Any] = {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}}
+    outcomes = [marked(70), marked(80, **doubtful), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.2)]
+    outcomes[-1]["prediction"]["probability"] = 0.8  # of its label
+    text, texts = modules.evaluate(TABLE, [[at(str(z), z) for z in range(5)], outcomes])
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [(row["label"], row["probability"], row["area_pixels"], row["area_mm2"]) for row in rows] == [
+        ("tumour", "", "70", "70"),
+        ("", "", "", ""),
+        ("", "", "", ""),
+        ("", "", "", ""),
+        ("well", "0.8", "", ""),
+    ]
+    assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]

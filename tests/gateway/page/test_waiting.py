@@ -80,6 +80,34 @@ def test_a_waiting_file_is_sent_with_the_age_that_was_stated_for_it(opened: Open
     assert sent == {"first.png": ("chest", "age=70"), "second.png": ("chest", "age=4")}
 
 
+HOLD = """() => {
+    const read = Blob.prototype.arrayBuffer;
+    const released = new Promise((resolve) => { window.release = resolve; });
+    Blob.prototype.arrayBuffer = async function () { await released; return read.call(this); };
+}"""
+
+
+def test_files_are_sent_with_what_was_stated_and_chosen_when_they_were_dropped(
+    opened: Opener, static_gateway: Gateway
+) -> None:
+    page, sent = opened_page(opened, static_gateway)
+    page.evaluate(HOLD)
+    age = page.get_by_label("Age in years")
+    age.fill("4")
+    choose(page, FIRST, SECOND)
+    expect(age).to_have_value("")
+    age.fill("70")
+    pick(page, "plain")
+    page.evaluate("window.release()")
+    shown(page, "first.png")
+    shown(page, "second.png")
+    assert sent == {"first.png": ("chest", "age=4"), "second.png": ("chest", "age=4")}
+    note = page.get_by_role("group", name="Stated for several files")
+    expect(note).to_contain_text("Stated for all 2 files: Age 4. Add the files of another patient separately.")
+    note.get_by_role("button", name="Dismiss").click()
+    expect(note).to_have_count(0)
+
+
 def test_a_waiting_file_is_sent_with_the_share_that_was_stated_for_it(opened: Opener, static_gateway: Gateway) -> None:
     page, sent = opened_page(opened, static_gateway, starting)
     for share, file in (("10", FIRST), ("20", SECOND)):
