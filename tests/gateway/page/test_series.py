@@ -359,7 +359,6 @@ def swipe(page: Page, stage: Locator, left: int) -> None:
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
-@pytest.mark.firefox
 def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener, static_gateway: Gateway) -> None:
     page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **PHONE)
     files = stack([0, 8, 16, 24, 40, 48])
@@ -404,7 +403,6 @@ def test_classifier_counts_slices_of_a_zip_and_claims_nothing_else(opened: Opene
     expect(card.locator(".strip .cut")).to_have_count(1)
 
 
-@pytest.mark.firefox
 def test_numbered_images_are_offered_as_series_without_volume(opened: Opener, static_gateway: Gateway) -> None:
     requests: list[int] = []
     page = open_series(opened, static_gateway, requests)

@@ -382,7 +382,6 @@ def drag(page: Page, place: Locator, right: float, down: float, button: Any = "l
     page.mouse.up(button=button)
 
 
-@pytest.mark.firefox
 def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, model="chest", prepare=answers(IMAGE, SHOWN, heat_map(98, 140)))
     result = analysed(page, "film.dcm", IMAGE)
