@@ -156,7 +156,8 @@ export class BatchTable {
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
       td("file", make("button", { type: "button", class: "batch-open", title: row.path }, make("span", { class: "batch-name" }, row.name)), folder ? make("span", { class: "small" }, folder) : null),
-      td("result", sign, make("span", { class: "batch-text", title: row.text }, row.text, this.isMixed ? make("span", { class: "small batch-reader" }, readerText(row)) : null)),
+      td("result", sign, make("div", { class: "batch-said" }, make("span", { class: "batch-text", title: row.text }, row.text),
+        this.isMixed ? make("span", { class: "small batch-reader", title: readerText(row) }, readerText(row)) : null)),
       td("probability", measureText(row)),
       td("threshold", row.threshold === null ? "–" : cutoff(row.threshold)),
       td("status", STATES[row.state]));

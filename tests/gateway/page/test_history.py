@@ -117,7 +117,11 @@ def test_a_late_failure_of_an_older_page_does_not_replace_the_newer_one(history:
     rows = history.locator("#history-rows tr")
     expect(rows).to_have_count(25)
     held: list[Route] = []
-    history.route("**/api/results?*film-07*", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    history.route("**/api/results?*film-07*", hold)
     history.get_by_label("File name, ID or checksum").fill("film-07")
     with history.expect_request("**/api/results?*film-07*"):
         history.keyboard.press("Enter")

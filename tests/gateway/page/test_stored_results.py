@@ -295,7 +295,11 @@ def test_a_repeated_analysis_that_is_not_saved_or_late_opens_no_comparison(opene
     expect(page.locator("#alert")).not_to_contain_text("could not be analysed")
     page.unroute(predictions)
     held: list[Route] = []
-    page.route(predictions, held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(predictions, hold)
     with page.expect_request(predictions):
         again.click()
     page.get_by_role("button", name="All results").click()
