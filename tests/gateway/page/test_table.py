@@ -262,8 +262,8 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
     assert b"\r\n" in content
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [row["file"] for row in rows] == [*(f"'=1+1, a.zip/../{name}.png" for name in MIXED), "broken.zip"]
-    names = ("status", "label", "probability", "positive_label", "positive_probability", "cut_off")
-    columns = [tuple(row[name] for name in names) for row in rows]
+    claimed = ("status", "label", "probability", "positive_label", "positive_probability", "cut_off")
+    columns = [tuple(row[name] for name in claimed) for row in rows]
     assert columns == [
         ("analysed", "pneumonia", "0.93", "pneumonia", "0.93", "0.5"),
         ("analysed", "normal", "0.8", "pneumonia", "0.2", "0.5"),
