@@ -11,7 +11,7 @@ import { chosenModel } from "./choice.js";
 import { announce, byId, make } from "./dom.js";
 import { pathOf } from "./incoming.js";
 import { PARALLEL, enqueueBackground } from "./queue.js";
-import { isUnavailable, toProblem } from "./rejections.js";
+import { isUnavailable, show, toProblem } from "./rejections.js";
 import { connect, isReady } from "./service.js";
 import { Thumbnails } from "./thumbnails.js";
 import { discardUpload } from "./upload.js";
@@ -121,6 +121,7 @@ function cancel() {
 }
 
 function finish() {
+  if (rows.length === 0) return; // cleared meanwhile
   view.table.redraw(); // the server can now draw what the browser cannot
   change();
   const counts = countKinds(rows);
@@ -167,7 +168,7 @@ function remove(row) {
 function open(row) {
   view.table.active = row;
   view.table.element.hidden = true;
-  view.detail.open(row, view.table.order.indexOf(row), view.table.order.length);
+  view.detail.open(row, view.table.order);
   view.detail.element.scrollIntoView({ block: "nearest" });
 }
 
@@ -199,6 +200,15 @@ async function serverPicture({ file, prediction, sent }) {
   return post(`api/predictions/${prediction.model.name}/${prediction.model.version}`, file, { accept: "image/png;view=image", ...sent });
 }
 
+let isSaving = false;
+
+async function saveAll() {
+  if (isSaving) return;
+  isSaving = true;
+  await saveZip(rows).catch((error) => show("Results (ZIP)", error));
+  isSaving = false;
+}
+
 function draw() {
   const thumbnails = new Thumbnails(serverPicture);
   const detail = new BatchDetail({
@@ -217,7 +227,7 @@ function draw() {
     cancel,
     repeat: () => repeat(rows.filter(canRepeat)),
     saveCsv: () => saveCsv(rows),
-    saveZip: () => saveZip(rows),
+    saveZip: saveAll,
   });
   byId("batch").replaceChildren(head.element,
     make("div", { class: "panel batch-panel" }, head.progress, head.warnings, table.element, detail.element));
@@ -235,6 +245,7 @@ function change(row = null) {
   }
   frame ||= requestAnimationFrame(() => {
     frame = 0;
+    view.detail.locate(view.table.order);
     view.head.draw(rows, { isReady: rows.every(({ state, model }) => state !== "waiting" || isReady(model)), isPaused: performance.now() < pausedUntil, began });
   });
 }

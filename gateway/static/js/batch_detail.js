@@ -25,16 +25,22 @@ export class BatchDetail {
     if (event.key === "Escape" && !event.defaultPrevented) this.actions.close();
   }
 
-  /** Show a row; `index` and `count` are its place in the table. */
-  open(row, index, count) {
+  /** Show a row; `order` has the rows of the table. */
+  open(row, order) {
     this.close();
     this.row = row;
-    this.previous.disabled = index <= 0;
-    this.next.disabled = index < 0 || index >= count - 1;
-    this.place.textContent = index < 0 ? "" : `${index + 1} of ${count}`;
+    this.locate(order);
     this.element.hidden = false;
     this.fill();
     this.content.querySelector("h3").focus({ preventScroll: true });
+  }
+
+  /** Show which place the row has in the table. */
+  locate(order) {
+    const index = order.indexOf(this.row);
+    this.previous.disabled = index <= 0;
+    this.next.disabled = index < 0 || index >= order.length - 1;
+    this.place.textContent = index < 0 ? "" : `${index + 1} of ${order.length}`;
   }
 
   /** Show a row again, if it is the one that is shown. */

@@ -2,53 +2,70 @@
 
 import { STATES } from "./batch_rows.js";
 import { toCsv } from "./csv.js";
+import { repairedName } from "./domain.js";
 import { save } from "./dom.js";
-import { stem } from "./format.js";
 import { toPng } from "./pictures.js";
+import { claimOf } from "./verdict.js";
 import { zip } from "./zip_writer.js";
 
-const COLUMNS = ["file", "status", "result", "label", "probability", "cut_off", "marked_fraction", "reason", "detail", "image_check",
-  "model", "version", "prevalence", "repair", "warning", "image_sha256", "result_id", "time"];
-const CLAIMS = new Set(["positive", "negative", "ranked"]);
+const COLUMNS = ["file", "status", "result", "label", "probability", "positive_label", "positive_probability", "cut_off", "marked_fraction", "reason", "detail", "image_check",
+  "model", "version", "prevalence", "repair", "warning", "image_sha256", "result_id", "time", "prediction_file", "mask_file"];
+const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d) *(\.|$)/i; // names of devices on Windows
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
-const NOTE = `Results of RadServe: results.csv has one line for each file, predictions/ what the server returned for each analysed file, masks/ the outlines.
+const NOTE = `Results of RadServe: results.csv has one line for each file, predictions/ what the server returned for each analysed file, masks/ the outlines,
+masks-unreliable/ those of images unlike the training images, which are not findings.
 Not a medical device. For research only; do not use it for patient care.
 A prediction names a label even where results.csv does not: where the image is unlike the training images or the result is uncertain, it is not a finding.
 `;
 
-/** Return the rows as CSV, one line for each file. Uncertain and doubtful results have no label. */
-export function batchCsv(rows) {
+/** Return the rows as CSV, one line for each file. Uncertain and doubtful results have no label and no values. */
+function batchCsv(rows, names) {
   return toCsv([COLUMNS, ...rows.map((row) => {
     const { prediction, version, problem } = row;
-    const result = row.state === "done" ? row.text : "";
-    return [row.path, STATES[row.state].toLowerCase(), result, CLAIMS.has(row.kind) ? prediction.label : "", row.probability, row.threshold, row.area,
+    const claim = claimOf(prediction);
+    return [row.path, STATES[row.state].toLowerCase(), prediction ? row.text : "", claim.label, claim.probability, claim.positiveLabel, claim.positiveProbability, claim.threshold, claim.area?.fraction,
       problem?.message, problem?.detail, prediction?.domain?.status, prediction?.model.name ?? row.model.name, prediction?.model.version ?? row.model.version,
-      prediction?.prevalence, row.model.repair, prediction?.warning ?? version?.warning, prediction?.image.sha256, prediction?.id, prediction?.time];
+      prediction?.prevalence, row.model.repair, prediction?.warning ?? version?.warning, prediction?.image.sha256, prediction?.id, prediction?.time,
+      prediction && predictionPath(row, names), prediction?.mask && maskPath(row, names)];
   })]);
 }
 
 /** Download the CSV file. */
 export function saveCsv(rows) {
-  save(new Blob([BOM, batchCsv(rows)], { type: "text/csv;charset=utf-8" }), `${fileName()}.csv`);
+  save(new Blob([BOM, batchCsv(rows, namesOf(rows))], { type: "text/csv;charset=utf-8" }), `${fileName()}.csv`);
 }
 
 /** Download a zip file with the CSV file and what the server returned. */
 export async function saveZip(rows) {
-  const entries = [{ path: "README.txt", content: NOTE.replaceAll("\n", "\r\n") }, { path: "results.csv", content: BOM + batchCsv(rows) }];
-  const taken = new Set();
-  for (const { path, prediction } of rows.filter((row) => row.state === "done")) {
-    const name = uniqueName(stem(safePath(path)), taken);
-    entries.push({ path: `predictions/${name}.json`, content: JSON.stringify(prediction, null, 2) });
-    if (prediction.mask) entries.push({ path: `masks/${name}.png`, content: new Uint8Array(await toPng(prediction.mask.data).arrayBuffer()) });
+  save(await zip(await exported(rows)), `${fileName()}.zip`);
+}
+
+/** Return the entries of the zip file: `path` and `content`. */
+export async function exported(rows) {
+  const names = namesOf(rows);
+  const entries = [{ path: "README.txt", content: NOTE.replaceAll("\n", "\r\n") }, { path: "results.csv", content: BOM + batchCsv(rows, names) }];
+  for (const row of names.keys()) {
+    const { prediction } = row;
+    entries.push({ path: predictionPath(row, names), content: JSON.stringify(prediction, null, 2) });
+    if (prediction.mask) entries.push({ path: maskPath(row, names), content: new Uint8Array(await toPng(prediction.mask.data).arrayBuffer()) });
   }
-  save(await zip(entries), `${fileName()}.zip`);
+  return entries;
+}
+
+const predictionPath = (row, names) => `predictions/${names.get(row)}.json`;
+const maskPath = (row, names) => `${claimOf(row.prediction).area ? "masks" : "masks-unreliable"}/${names.get(row)}.png`;
+
+/** Return a different name for each row with a result. */
+function namesOf(rows) {
+  const taken = new Set();
+  return new Map(rows.filter(({ prediction }) => prediction).map((row) => [row, uniqueName(safePath(repairedName(row.path, row.model.repair)), taken)]));
 }
 
 const fileName = () => `radserve-results-${new Date().toISOString().slice(0, 10)}`;
 
 /** Return a path that stays in the folder it is unpacked to, on every operating system. */
 const safePath = (path) => path.split(/[/\\]/).filter((part) => part !== "" && part !== ".")
-  .map((part) => (/^\.+$/.test(part) ? "_" : part.replace(/[<>:"|?*\u0000-\u001f]/g, "_"))).join("/");
+  .map((part) => part.replace(/[<>:"|?*\u0000-\u001f]/g, "_").trimStart().replace(/[. ]+$/, "").replace(RESERVED, "_$&") || "_").join("/");
 
 function uniqueName(name, taken) {
   let unique = name;

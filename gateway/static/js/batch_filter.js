@@ -14,6 +14,11 @@ export class BatchFilter {
       make("div", { class: "batch-search" }, make("label", { for: "batch-text", class: "visually-hidden" }, "Filter by file or result"), this.search));
   }
 
+  /** Whether it hides rows. */
+  get isActive() {
+    return this.kind !== null || this.search.value.trim() !== "";
+  }
+
   /** Show all rows. */
   reset() {
     this.kind = null;

@@ -2,8 +2,7 @@
 
 import { repairedName } from "./domain.js";
 import { percent } from "./format.js";
-import { positiveLabel } from "./prediction.js";
-import { verdict } from "./verdict.js";
+import { claimOf, verdict } from "./verdict.js";
 
 /** Kinds of rows in the order of their importance, with their names. */
 export const KINDS = new Map([
@@ -35,18 +34,25 @@ export function setState(row, state, problem = null) {
   Object.assign(row, PENDING, { state, problem, text, kind: FAILED.has(state) ? "failed" : "pending" });
 }
 
-/** Give a row its result. Only a certain one about an image like the training images names a label. */
+/** Give a row its result. Only a certain one about an image like the training images has values. */
 export function setResult(row, { prediction, version, sent }) {
   const { kind, text } = verdict(prediction, version);
-  const positive = positiveLabel(prediction);
-  const hasClaim = kind !== "doubtful" && !("mask" in prediction);
-  const probability = positive ? prediction.probabilities[positive] : kind === "ranked" ? prediction.probability : null;
+  const { probability, positiveProbability, threshold, area } = claimOf(prediction);
   Object.assign(row, PENDING, {
     state: "done", problem: null, prediction, version, sent, kind, text,
-    probability: hasClaim ? probability : null,
-    threshold: hasClaim ? prediction.threshold : null,
-    area: kind === "positive" && prediction.area ? prediction.area.fraction : null,
+    probability: positiveProbability ?? (kind === "ranked" ? probability ?? null : null),
+    threshold: area ? null : threshold ?? null,
+    area: kind === "positive" && area ? area.fraction : null,
   });
+}
+
+/** Return the model that reads a row, with the version that did. */
+export const readerOf = ({ prediction, model }) => prediction?.model ?? model;
+
+/** Whether several models or versions read the rows. */
+export function isMixed(rows) {
+  const distinct = (values) => new Set(values.filter(Boolean)).size;
+  return distinct(rows.map((row) => readerOf(row).name)) > 1 || distinct(rows.map(({ prediction }) => prediction?.model.version)) > 1;
 }
 
 /** Return the folder or zip file of a row, empty if its file was dropped alone. */
@@ -61,10 +67,13 @@ export const isSettled = ({ state }) => state !== "waiting" && state !== "runnin
 /** Whether a row can be analysed again. */
 export const canRepeat = ({ state }) => state === "failed" || state === "cancelled";
 
+const measureOf = ({ probability, area }) => probability ?? area;
 const KEYS = {
   file: { value: ({ path, name }) => `${path} ${name}`, compare: byName },
   result: { value: ({ kind, text }) => [RANKS.get(kind), text], compare: (one, other) => one[0] - other[0] || byName(one[1], other[1]) },
-  probability: { value: ({ probability, area }) => probability ?? area, compare: (one, other) => one - other },
+  probability: { // of one model after those of another one, as they measure different things
+    value: (row) => (measureOf(row) === null ? null : [readerOf(row).name, measureOf(row)]), compare: (one, other) => byName(one[0], other[0]) || one[1] - other[1],
+  },
   threshold: { value: ({ threshold }) => threshold, compare: (one, other) => one - other },
   status: { value: ({ state }) => STATES[state], compare: byName },
 };

@@ -1,7 +1,8 @@
 // Table of many files: sorted, filtered, and drawn only where it is in view.
 
 import { BatchFilter } from "./batch_filter.js";
-import { STATES, folderOf, measureText, sortRows } from "./batch_rows.js";
+import { STATES, folderOf, isMixed, measureText, readerOf, sortRows } from "./batch_rows.js";
+import { titleOf } from "./choice.js";
 import { button, make } from "./dom.js";
 import { cutoff } from "./format.js";
 import { symbol } from "./verdict.js";
@@ -13,6 +14,12 @@ const COLUMNS = [
 const MARGIN = 6; // rows drawn above and below the view
 const PERIOD = 1_000; // milliseconds between two orders while results arrive
 const FIRST = { probability: true }; // columns of which the highest value comes first
+
+/** Say which model and version read a row. */
+function readerText(row) {
+  const { name, version } = readerOf(row);
+  return `${titleOf({ name, version })}${version ? `, version ${version}` : ""}`;
+}
 
 /** A table; `onOpen(row)` opens a row, `thumbnails` has its pictures. */
 export class BatchTable {
@@ -104,7 +111,10 @@ export class BatchTable {
   draw() {
     // Rows that move while someone points at one would open another.
     const isStill = !this.body.matches(":hover") && !this.body.contains(document.activeElement);
-    if (this.changed.size && isStill && (this.filter.kind ?? this.sort.column) !== null && performance.now() - this.ordered > PERIOD) this.reorder();
+    if (this.changed.size && isStill && (this.filter.isActive || this.sort.column !== null) && performance.now() - this.ordered > PERIOD) this.reorder();
+    const wasMixed = this.isMixed;
+    this.isMixed = isMixed(this.rows);
+    if (this.isMixed !== wasMixed) for (const row of this.drawn.keys()) this.changed.add(row);
     this.drawHead();
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / this.rowHeight) - MARGIN);
     const wanted = this.order.slice(first, first + Math.ceil((this.height || 600) / this.rowHeight) + 2 * MARGIN);
@@ -146,7 +156,8 @@ export class BatchTable {
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
       td("file", make("button", { type: "button", class: "batch-open", title: row.path }, make("span", { class: "batch-name" }, row.name)), folder ? make("span", { class: "small" }, folder) : null),
-      td("result", sign, make("span", { class: "batch-text", title: row.text }, row.text)),
+      td("result", sign, make("div", { class: "batch-said" }, make("span", { class: "batch-text", title: row.text }, row.text),
+        this.isMixed ? make("span", { class: "small batch-reader", title: readerText(row) }, readerText(row)) : null)),
       td("probability", measureText(row)),
       td("threshold", row.threshold === null ? "–" : cutoff(row.threshold)),
       td("status", STATES[row.state]));

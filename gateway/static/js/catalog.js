@@ -20,6 +20,12 @@ export function knownVersion(name, version) {
   return knownModel(name)?.versions.find((item) => item.version === version) ?? null;
 }
 
+/** Return the version that a result of the history is from; null if it is not served, or from another archive. */
+export function archiveVersion({ model, version, sha256 }) {
+  const known = knownVersion(model, version);
+  return known === null || (sha256 ?? known.sha256) === known.sha256 ? known : null;
+}
+
 /** Whether the server says that a model answers now: its version, or all versions of which the server may choose one. */
 export function isAnswering({ name, version }) {
   const versions = knownModel(name)?.versions.filter((item) => (version === null ? item.share > 0 : item.version === version)) ?? [];

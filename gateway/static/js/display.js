@@ -15,7 +15,7 @@ export const acceptsPhotographs = (version) => version?.display?.photographs ?? 
 
 /** Return what the model is for and what not, as pairs of a term and a text. */
 export function intendedUse(version) {
-  if (!version) return [["For", "Not known: this version is retired."]];
+  if (!version) return [["For", "Not known: the archive of this result is not served any more."]];
   const { display } = version;
   if (!display) return [["For", "Not stated. See the model card."]];
   return [["For", display.scope], ["Not for", display.not_for]];

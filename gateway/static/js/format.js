@@ -29,8 +29,8 @@ export function localTime(text) {
   return Number.isNaN(time.getTime()) ? text : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** Return a file name without its extension. */
-export const stem = (name) => name.replace(/\.[^.]{1,8}$/, "") || name;
+/** Return the name of an image without its extension. Names that are UIDs have dots, but none. */
+export const stem = (name) => name.replace(/\.(dcm|dicom|png|jpe?g|webp|tiff?|bmp|gif)$/i, "") || name;
 
 /** Return a text with an upper-case first letter. */
 export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -87,9 +87,10 @@ async function showPage() {
   const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;
   if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
+  const isLatest = () => number === pageNumber;
   await attempt(async () => {
     const { results, next } = await (await get(`api/results?${parameters}`)).json();
-    if (number !== pageNumber) return;
+    if (!isLatest()) return;
     byId("history-rows").replaceChildren(...results.map((entry) => row(entry, { open: () => remember(entry), remove })));
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
@@ -101,7 +102,7 @@ async function showPage() {
     byId("page-count").textContent = results.length ? `Page ${cursors.length + 1}` : "";
     showTable(true);
     announce(`${results.length} results on page ${cursors.length + 1}.`);
-  });
+  }, isLatest);
 }
 
 /** Remember with the address which row is opened, and where the list is scrolled. */
@@ -116,13 +117,14 @@ function showTable(visible) {
   byId("history-note").hidden = visible;
 }
 
-/** Run an action; a failure replaces the rows, so that old ones cannot be taken for the response. */
-async function attempt(action) {
+/** Run an action; a failure replaces the rows, so that old ones cannot be taken for the response, unless it is not `isCurrent` any more. */
+async function attempt(action, isCurrent = () => true) {
   const region = byId("history-problem");
   region.hidden = true;
   try {
     await action();
   } catch (error) {
+    if (!isCurrent()) return;
     const problem = toProblem(error);
     if (problem.status === 404) {
       showTable(false);
@@ -161,6 +163,6 @@ export function install() {
   byId("older").addEventListener("click", (event) => visit(address.filters, [...address.cursors, event.currentTarget.dataset.next]));
   byId("newer").addEventListener("click", () => visit(address.filters, address.cursors.slice(0, -1)));
   byId("csv").addEventListener("click", () => attempt(async () => {
-    save(await (await get(`api/results.csv?${apiQuery(formFilters())}`, "text/csv")).blob(), "results.csv");
+    save(await (await get(`api/results.csv?${apiQuery(address.filters)}`, "text/csv")).blob(), "results.csv");
   }));
 }

@@ -1,8 +1,8 @@
 // Two results side by side: finding, probability, cut-off, pictures, and their difference.
 
-import { knownVersion } from "./catalog.js";
+import { archiveVersion } from "./catalog.js";
 import { displayName } from "./display.js";
-import { domainText, repairText } from "./domain.js";
+import { domainText, isDoubtful, repairText } from "./domain.js";
 import { make } from "./dom.js";
 import { capitalize, cutoff, localTime, percent, share } from "./format.js";
 import { resultAddress } from "./history_address.js";
@@ -34,7 +34,7 @@ export function showComparison(body, pair) {
   return cards.filter(Boolean);
 }
 
-const caption = ({ entry }) => `${displayName(knownVersion(entry.model, entry.version), entry.model)} ${entry.version}`;
+const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}`;
 
 function rows(pair) {
   const documents = pair.map(({ prediction }) => prediction ?? {});
@@ -55,8 +55,9 @@ function rows(pair) {
 
 /** Return what a result measured: the `name` and `value` of a probability, or of the marked share of the image, and a `text`; null if it may not be shown. */
 export function measure({ entry, prediction }) {
-  if (!finding(entry).isShown && !prediction?.area) return null;
+  if (isDoubtful({ status: entry.domain })) return null;
   if (prediction?.area) return { name: "marked share of the image", value: prediction.area.fraction, text: `${percent(prediction.area.fraction)} of the image marked` };
+  if (!finding(entry).isShown) return null;
   const label = (prediction && positiveLabel(prediction)) ?? entry.label;
   const value = prediction ? prediction.probabilities[label] : entry.probability;
   return { name: `probability of ${label}`, value, text: `Probability of ${label} ${percent(value)}` };
@@ -84,6 +85,7 @@ export function warnings(one, other) {
     hasBoth ? null : "A cut-off was not kept, because an older release stored the result: the cut-offs may differ.",
     a.prevalence !== b.prevalence ? "The probabilities assume different prevalences." : null,
     a.repair !== b.repair ? "The image was changed before one of the analyses only, or in another way." : null,
+    a.profile !== b.profile || (hasBoth && one.prediction.profile?.sha256 !== other.prediction.profile?.sha256) ? "The results are from different site profiles, which set the cut-off." : null,
     a.model === b.model && a.version === b.version && a.sha256 !== b.sha256 ? "Both name the same version, but come from different archives." : null,
   ];
   return texts.filter(Boolean);

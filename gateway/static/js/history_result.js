@@ -1,7 +1,7 @@
 // A stored result, opened again: its card, what is not kept, and other results of the same image.
 
-import { get, post } from "./api.js";
-import { knownModel, knownVersion } from "./catalog.js";
+import { get, post, Problem } from "./api.js";
+import { archiveVersion, knownModel, knownVersion } from "./catalog.js";
 import { expectNone } from "./claims.js";
 import { displayName } from "./display.js";
 import { announce, button, byId, make, terms } from "./dom.js";
@@ -79,8 +79,9 @@ function notices({ entry, prediction, version, heatMap }) {
   const known = knownVersion(entry.model, entry.version);
   const subject = `Version ${entry.version} of ${entry.model}`;
   const texts = [
-    version === null ? `${subject} is retired: its model card and figures are not served any more. This page shows what the result itself holds.` : null,
-    version !== null && known?.sha256 !== entry.sha256 ? `${subject} is now served from another archive than the one of this result, so its figures are not shown. Its card may differ.` : null,
+    known === null ? `${subject} is retired: its model card and figures are not served any more. This page shows what the result itself holds.` : null,
+    known !== null && version === null ? `${subject} is now served from another archive than the one of this result, whose model card and figures are not served any more. This page shows what the result itself holds.` : null,
+    version && prediction && version.profile?.sha256 !== prediction.profile?.sha256 ? `${subject} is now served with another site profile than at the time of this result, so its figures are not shown.` : null,
     prediction === null ? "An older release of this server stored this result, without probabilities, cut-off and image. Analyse the image again for these." : null,
     prediction && "mask" in prediction && prediction.mask === null ? "The mask was not kept." : null,
     prediction && entry.explained && !heatMap ? "A heat map was computed for this result, but not kept." : null,
@@ -113,7 +114,7 @@ async function loadOthers(entry, list) {
   const { results } = await (await get(`api/results?${parameters}`)).json();
   const found = results.filter(({ id }) => id !== entry.id).slice(0, MAX_OTHERS);
   list.replaceChildren(...found.map((other) => make("li", {},
-    make("div", {}, make("span", {}, displayName(knownVersion(other.model, other.version), other.model)), make("span", { class: "identifier" }, ` ${other.model} ${other.version}`)),
+    make("div", {}, make("span", {}, displayName(archiveVersion(other), other.model)), make("span", { class: "identifier" }, ` ${other.model} ${other.version}`)),
     make("div", { class: "small" }, localTime(other.time)), finding(other).tag,
     make("a", { class: "open", href: resultAddress(entry.id, other.id), "aria-label": `Compare with the result of ${localTime(other.time)}, version ${other.version}` }, "Compare"))));
   if (found.length === 0) list.append(make("li", { class: "small" }, "There are no other results of this image."));
@@ -136,6 +137,7 @@ function again(entry, prediction, card) {
 }
 
 async function analyseAgain(entry, prediction, card, version, act) {
+  const own = current;
   act.disabled = true;
   act.textContent = "Analysing …";
   const stated = statedIn(prediction);
@@ -143,8 +145,9 @@ async function analyseAgain(entry, prediction, card, version, act) {
     const expected = { name: entry.model, version, sha256: entry.image_sha256, ...stated };
     const result = parsePrediction(await post(`api/predictions/${entry.model}/${version}`, card.file, stated), expected);
     checkCatalog(result, knownVersion(entry.model, version));
-    if (result.history !== "kept") throw new Error("not stored");
-    location.hash = resultAddress(entry.id, result.id);
+    if (result.history !== "kept") throw new Problem("The result was not saved, because the history is unavailable, so it cannot be compared. Try again later.", { canRetry: false });
+    if (current === own) location.hash = resultAddress(entry.id, result.id);
+    else announce(`Version ${version} has analysed ${card.name}. The result is in the history.`);
   } catch (error) {
     show(`${card.name}, version ${version}`, error);
   }

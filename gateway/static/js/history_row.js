@@ -1,6 +1,6 @@
 // One row of the history, and what it says about a result.
 
-import { knownVersion } from "./catalog.js";
+import { archiveVersion } from "./catalog.js";
 import { displayName } from "./display.js";
 import { isDoubtful, repairText } from "./domain.js";
 import { button, make } from "./dom.js";
@@ -15,7 +15,7 @@ export function finding(entry) {
   const certainty = { status: entry.certainty };
   const doubtful = isDoubtful({ status: entry.domain });
   const uncertain = isUncertain({ certainty });
-  const label = labelText({ ...entry, certainty, isMask: entry.probability === null }, knownVersion(entry.model, entry.version));
+  const label = labelText({ ...entry, certainty, isMask: entry.probability === null }, archiveVersion(entry));
   const what = doubtful ? DOUBTS[entry.domain] : label;
   const look = doubtful || uncertain ? "tag uncertain" : entry.positive ? "tag marked" : "tag";
   return { tag: make("span", { class: look }, what), what, label, isShown: entry.probability !== null && !uncertain && !doubtful };
@@ -26,7 +26,7 @@ export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Im
 
 /** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
 export function row(entry, { open, remove }) {
-  const version = knownVersion(entry.model, entry.version);
+  const version = archiveVersion(entry);
   const { tag, what, label, isShown } = finding(entry);
   const time = localTime(entry.time);
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.

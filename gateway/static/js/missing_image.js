@@ -1,7 +1,7 @@
 // Note on stored results whose image is not kept: the file can be added again, and is recognised by its checksum.
 
 import { analyse } from "./analyse.js";
-import { expectImage, expectNone } from "./claims.js";
+import { expectImage } from "./claims.js";
 import { announce, button, make } from "./dom.js";
 import { toProblem } from "./rejections.js";
 
@@ -15,7 +15,7 @@ export function missingImage(sha256, cards) {
     make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, "Choose the file")), status);
   const refuse = (reason, file, otherwise) => {
     const analyseIt = () => {
-      expectNone();
+      stop();
       otherwise();
     };
     status.replaceChildren(reason, " ", otherwise ? button(`Analyse ${file.name}`, analyseIt, { class: "quiet" }) : "");
@@ -23,14 +23,14 @@ export function missingImage(sha256, cards) {
   const join = async (file) => {
     try {
       await Promise.all(cards.map((card) => card.join(file)));
-      expectNone();
+      stop();
       note.remove();
       announce("The image is shown with the result: its checksum is the same.");
     } catch (error) {
       refuse(toProblem(error).message, file, null);
     }
   };
-  expectImage(sha256, join, refuse);
+  const stop = expectImage(sha256, join, refuse);
   input.addEventListener("change", () => {
     analyse([...input.files]);
     input.value = "";

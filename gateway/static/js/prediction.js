@@ -54,6 +54,15 @@ export function checkPrediction(prediction, expected) {
   return prediction;
 }
 
+/** Check a prediction that was stored for an entry of the history; its mask may not be kept. Throws a Problem. */
+export function checkStored(document, entry) {
+  const { model: name, version, sha256, image_sha256: image, prevalence, repair } = entry;
+  const mask = document.mask === null ? { mask: { ...document.image, encoding: "png", data: "not kept" } } : {};
+  checkPrediction({ ...document, ...mask }, { name, version, sha256: image, prevalence, repair });
+  require(document.model.sha256 === (sha256 ?? null), "it is from another archive");
+  require(document.label === entry.label && document.positive === (entry.positive ?? null), "entry and prediction contradict each other");
+}
+
 /** Check a prediction document on its own, like radserve.schema; throws a Problem. */
 export function checkDocument(document) {
   require(isObject(document), "it is not an object");

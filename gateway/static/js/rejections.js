@@ -42,7 +42,7 @@ export function describe(problem, subject) {
  * Show a problem.
  *
  * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
- * `subject` names the model, `change` lets the user choose another kind of image.
+ * `subject` names the model that could not analyse it, `change` lets the user choose another kind of image.
  */
 export function show(name, error, { retry = null, text = "", subject = "", change = null } = {}) {
   const problem = toProblem(error);
@@ -57,7 +57,7 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
   byId("rejections").hidden = false;
-  alertReader(`${name} could not be analysed. ${problem.message}`);
+  alertReader(`${name}${subject ? " could not be analysed." : ":"} ${problem.message}`);
 }
 
 /** Enable a button after some seconds, which its text counts down. */

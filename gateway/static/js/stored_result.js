@@ -1,9 +1,10 @@
 // Results from the history: loads what is stored, and shows it on the card of a result.
 
 import { Problem, get, post } from "./api.js";
-import { findVersion, knownModel } from "./catalog.js";
+import { archiveVersion, findVersion, knownModel } from "./catalog.js";
 import { imageName } from "./history_row.js";
 import { toPng } from "./pictures.js";
+import { checkCatalog, checkStored } from "./prediction.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { connect } from "./service.js";
@@ -13,7 +14,7 @@ const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".
 /**
  * Load a stored result: its `entry`, and the `prediction`, null if an older release stored the result.
  *
- * `version` is the catalog entry of the version that answered, null if it is not served any more; `file` has the image,
+ * `version` is the catalog entry of the archive that answered, null if it is not served any more; `file` has the image,
  * null if it is not kept; `heatMap` is a PNG or null.
  */
 export async function loadStored(id) {
@@ -21,7 +22,9 @@ export async function loadStored(id) {
   const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : null, entry.overlay ? loadOverlay(id) : null]);
   const prediction = entry.prediction ? await complete(entry, overlay) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
-  const version = await findVersion(described, connect);
+  const found = await findVersion(described, connect);
+  const version = archiveVersion(entry) === null ? null : found;
+  if (prediction && version) checkCatalog(prediction, version);
   return { entry, prediction, version, file, heatMap: entry.overlay === "heat_map" ? overlay : null };
 }
 
@@ -40,10 +43,12 @@ const absent = (loading) => loading.catch((error) => {
 });
 
 /** Return the document as the model server sent it; without its mask if that is not kept. */
-async function complete({ prediction, id, time, filename }, overlay) {
+async function complete(entry, overlay) {
+  const { prediction, id, time, filename } = entry;
   const document = { ...prediction, id, time, ...(filename ? { filename } : {}) };
   delete document.explanation;
   if ("mask" in document) document.mask = overlay === null ? null : { ...document.mask, data: await toBase64(overlay) };
+  checkStored(document, entry);
   return document;
 }
 

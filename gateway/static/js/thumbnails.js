@@ -5,7 +5,7 @@ import { make } from "./dom.js";
 const SIZE = 96; // pixels of the longer side
 const MAX_KEPT = 400;
 
-/** Pictures of rows; `load(row)` returns a promise of a Blob that browsers can show, for files that they cannot, or null. */
+/** Pictures of rows; `load(row)` returns a promise of a Blob that browsers can show, for repaired images and files that they cannot show, or null. */
 export class Thumbnails {
   constructor(load) {
     this.load = load;
@@ -65,6 +65,7 @@ export class Thumbnails {
   /** Decode and reduce a picture, off the main thread. */
   async decode(row) {
     const options = { resizeWidth: SIZE, resizeQuality: "medium" }; // the height follows
-    return createImageBitmap(row.file, options).catch(async () => createImageBitmap(await this.load(row), options));
+    const loaded = async () => createImageBitmap(await this.load(row), options);
+    return row.model.repair ? loaded() : createImageBitmap(row.file, options).catch(loaded);
   }
 }

@@ -18,6 +18,18 @@ export function verdict(prediction, version) {
   return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: below the cut-off` };
 }
 
+/**
+ * Return what of a prediction may be shown or exported as a finding: `label` and its `probability`, the label that the
+ * cut-off is about (`positiveLabel`, null without one) and its probability (`positiveProbability`), `threshold` and `area`.
+ * Empty if there is no prediction, or if it is doubtful or uncertain.
+ */
+export function claimOf(prediction) {
+  if (!prediction || isDoubtful(prediction.domain) || isUncertain(prediction)) return {};
+  const { label, probability, probabilities, threshold, area } = prediction;
+  const positive = positiveLabel(prediction);
+  return { label, probability, threshold, area, positiveLabel: positive, positiveProbability: positive === null ? null : probabilities[positive] };
+}
+
 /** Return on which side of the cut-off the probability of the positive label is: "above", "at" or "below". */
 export function side(prediction) {
   const { positive, threshold, probabilities } = prediction;

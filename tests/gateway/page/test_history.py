@@ -83,6 +83,9 @@ def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None
 def test_csv_has_filtered_results(history: Page, tmp_path: Path) -> None:
     expect(history.locator("#history-rows tr")).to_have_count(25)
     history.get_by_label("File name, ID or checksum").fill("film-1")
+    history.keyboard.press("Enter")
+    expect(history.locator("#history-rows tr")).to_have_count(10)
+    history.get_by_label("File name, ID or checksum").fill("film-2")  # is not applied
     with history.expect_download() as download:
         history.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "results.csv")
@@ -108,6 +111,27 @@ def test_disabled_history_is_explained(page: Page) -> None:
     expect(page.get_by_text("This server does not keep a history of results.")).to_be_visible()
     expect(page.get_by_role("table")).to_be_hidden()
     expect(page.get_by_role("button", name="Download CSV")).to_be_hidden()
+
+
+def test_a_late_failure_of_an_older_page_does_not_replace_the_newer_one(history: Page) -> None:
+    rows = history.locator("#history-rows tr")
+    expect(rows).to_have_count(25)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    history.route("**/api/results?*film-07*", hold)
+    history.get_by_label("File name, ID or checksum").fill("film-07")
+    with history.expect_request("**/api/results?*film-07*"):
+        history.keyboard.press("Enter")
+    history.get_by_role("button", name="Reset").click()
+    expect(history.locator("#page-count")).to_have_text("Page 1")
+    expect(rows).to_have_count(25)
+    with history.expect_response("**/api/results?*film-07*"):
+        held[0].fulfill(status=503)
+    expect(history.locator("#history-problem")).to_be_hidden()
+    expect(rows).to_have_count(25)
 
 
 def test_unavailable_history_shows_no_old_rows(history: Page) -> None:

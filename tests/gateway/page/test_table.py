@@ -1,5 +1,6 @@
 """Many files of one drop become a table."""
 
+import base64
 import csv
 import io
 import json
@@ -29,6 +30,10 @@ SCOPE = problem(422, "Out of scope", "age (age of the patient) is out of scope")
 CHANGES: dict[str, dict[str, Any]] = {"positive": {}, "negative": {}, "unsure": UNSURE, "unlike": UNLIKE}
 
 
+FAIL_TO_SAVE = """async () => {
+    const { Problem } = await import("/js/api.js");
+    URL.createObjectURL = () => { throw new Problem("The disk is full."); };
+}"""
 COUNT_URLS = """() => {
     window.urls = new Set();
     const { createObjectURL, revokeObjectURL } = URL;
@@ -41,6 +46,47 @@ COUNT_URLS = """() => {
         window.urls.delete(url);
         revokeObjectURL(url);
     };
+}"""
+ENTRIES = """async rows => {
+    const { newRow, setResult } = await import("/js/batch_rows.js");
+    const { exported } = await import("/js/batch_export.js");
+    const made = rows.map(([path, prediction, repair = ""]) => {
+        const row = newRow(new File([], path.split("/").at(-1)), path, { name: "chest", repair });
+        setResult(row, { prediction, version: null, sent: {} });
+        return row;
+    });
+    const entries = await exported(made);
+    return [entries.map(({ path }) => path), entries.find(({ path }) => path === "results.csv").content];
+}"""
+ORDER = """async rows => {
+    const { isMixed, newRow, setResult, sortRows } = await import("/js/batch_rows.js");
+    const made = rows.map((prediction) => {
+        const row = newRow(new File([], "a.png"), "a.png", { name: prediction.model.name, repair: "" });
+        setResult(row, { prediction, version: null, sent: {} });
+        return row;
+    });
+    const shares = sortRows(made, "probability", true).map(({ probability, area }) => probability ?? area);
+    return [shares, isMixed(made), isMixed(made.slice(0, 2))];
+}"""
+UPDATE = """async ([prediction, data]) => {
+    const { BatchTable } = await import("/js/batch_table.js");
+    const { newRow, setResult } = await import("/js/batch_rows.js");
+    const { Thumbnails } = await import("/js/thumbnails.js");
+    const loaded = [];
+    const file = await (await fetch(data)).blob();
+    const thumbnails = new Thumbnails(async ({ name }) => { loaded.push(name); return file; });
+    const table = new BatchTable({ onOpen() {}, thumbnails });
+    document.body.append(table.element);
+    const rows = ["", "invert"].map((repair) => newRow(new File([file], "a.png"), "a.png", { name: "chest", repair }));
+    table.filter.search.value = "pneumonia";
+    table.show(rows);
+    await new Promise((resolve) => { setTimeout(resolve, 1100); });
+    for (const row of rows) {
+        setResult(row, { prediction, version: null, sent: {} });
+        table.update(row);
+    }
+    await new Promise((resolve) => { setTimeout(resolve, 500); });
+    return [table.order.length, loaded];
 }"""
 DESCRIBE = """async prediction => {
     const { measureText, newRow, setResult } = await import("/js/batch_rows.js");
@@ -104,7 +150,7 @@ MIXED = ("positive 0.93", "negative 0.2", "unsure 0.51", "unlike 0.99", "scope",
 MIXED_ROWS = [
     ("positive 0.93.png", "Pneumonia pattern: above the cut-off", "93.0%", "50%", "Analysed"),
     ("negative 0.2.png", "No pneumonia pattern found: below the cut-off", "20.0%", "50%", "Analysed"),
-    ("unsure 0.51.png", "Uncertain: too close to call", "51.0%", "50%", "Analysed"),
+    ("unsure 0.51.png", "Uncertain: too close to call", "\N{EN DASH}", "\N{EN DASH}", "Analysed"),
     ("unlike 0.99.png", "No finding: unlike the training images", "\N{EN DASH}", "\N{EN DASH}", "Analysed"),
     ("scope.png", REASON, "\N{EN DASH}", "\N{EN DASH}", "Rejected"),
     ("positive 0.7.png", "Pneumonia pattern: above the cut-off", "70.0%", "50%", "Analysed"),
@@ -127,14 +173,17 @@ def test_table_shows_filters_sorts_and_opens_files(
     choose(page, *films(*MIXED))
     expect(table.get_by_text("7 of 7 done.")).to_be_visible()
     expect(table.get_by_role("heading", name="7 files")).to_be_in_viewport()
-    expect(page.locator(".result, .label, .rejection")).to_have_count(0)
+    expect(table.locator(".batch-row")).to_have_count(7)
+    expect(page.locator(".result, .rejection")).to_have_count(0)
+    for text in table.locator(".batch-is-uncertain, .batch-is-doubtful").all_inner_texts():
+        assert re.search(r"pneumonia|normal|\d%", text, re.IGNORECASE) is None
     expect(table.locator("canvas")).to_have_count(7)
     assert page.evaluate("document.documentElement.scrollWidth") == device["viewport"]["width"]
     assert faults(page) == []
     if device["viewport"]["width"] == DESK["viewport"]["width"]:
         assert shown_rows(table) == MIXED_ROWS
-        sorted_column(table, "Probability", [0, 5, 2, 1, 6, 3, 4], "descending")
-        sorted_column(table, "Probability", [6, 1, 2, 5, 0, 3, 4], "ascending")
+        sorted_column(table, "Probability", [0, 5, 1, 6, 2, 3, 4], "descending")
+        sorted_column(table, "Probability", [6, 1, 5, 0, 2, 3, 4], "ascending")
         sorted_column(table, "Probability", [0, 1, 2, 3, 4, 5, 6], "none")
         sorted_column(table, "File", [6, 1, 5, 0, 4, 3, 2], "ascending")
         sorted_column(table, "Result", [0, 5, 2, 3, 1, 6, 4], "ascending")
@@ -213,16 +262,17 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
     assert b"\r\n" in content
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [row["file"] for row in rows] == [*(f"'=1+1, a.zip/../{name}.png" for name in MIXED), "broken.zip"]
-    columns = [(row["status"], row["label"], row["probability"], row["cut_off"]) for row in rows]
+    claimed = ("status", "label", "probability", "positive_label", "positive_probability", "cut_off")
+    columns = [tuple(row[name] for name in claimed) for row in rows]
     assert columns == [
-        ("analysed", "pneumonia", "0.93", "0.5"),
-        ("analysed", "normal", "0.2", "0.5"),
-        ("analysed", "", "0.51", "0.5"),
-        ("analysed", "", "", ""),
-        ("rejected", "", "", ""),
-        ("analysed", "pneumonia", "0.7", "0.5"),
-        ("analysed", "normal", "0.1", "0.5"),
-        ("rejected", "", "", ""),
+        ("analysed", "pneumonia", "0.93", "pneumonia", "0.93", "0.5"),
+        ("analysed", "normal", "0.8", "pneumonia", "0.2", "0.5"),
+        ("analysed", "", "", "", "", ""),
+        ("analysed", "", "", "", "", ""),
+        ("rejected", "", "", "", "", ""),
+        ("analysed", "pneumonia", "0.7", "pneumonia", "0.7", "0.5"),
+        ("analysed", "normal", "0.9", "pneumonia", "0.1", "0.5"),
+        ("rejected", "", "", "", "", ""),
     ]
     assert [row["reason"] for row in rows][4:] == [
         "This model was not made for this image or patient.",
@@ -237,8 +287,60 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
         assert archive.read("results.csv") == content
         assert b"Not a medical device" in archive.read("README.txt")
         names = [name for name in archive.namelist() if name.startswith("predictions/")]
-        assert names == [f"predictions/=1+1, a.zip/_/{name}.json" for name in MIXED if name != "scope"]
+        assert names == [f"predictions/=1+1, a.zip/_/{name}.png.json" for name in MIXED if name != "scope"]
+        assert [row["prediction_file"].lstrip("'") for row in rows if row["prediction_file"]] == names
         assert json.loads(archive.read(names[0]))["probabilities"]["pneumonia"] == 0.93
+    page.evaluate(FAIL_TO_SAVE)
+    table.get_by_role("button", name="Results (ZIP)").click()
+    expect(page.locator("#rejections")).to_contain_text("The disk is full.")
+    expect(page.locator("#alert")).to_have_text("Results (ZIP): The disk is full.")
+
+
+def outline(fraction: float, **changes: Any) -> dict[str, Any]:
+    """Return a prediction with a mask of a share of the image."""
+    absent = {"probability": ..., "probabilities": ...}
+    mask = {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(IMAGE).decode()}
+    area = {"pixels": int(200 * fraction), "fraction": fraction}
+    model = {"name": "slices", "version": "1.0.0", "sha256": None}
+    return prediction(
+        IMAGE, **absent, **{"label": "tumour", "positive": True, "mask": mask, "area": area, "model": model} | changes
+    )
+
+
+def test_exported_files_have_safe_and_different_names(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, ready=False)
+    rows = [
+        ["a/1.2.840.1", document(0.9)],
+        ["a/1.2.840.2", outline(0.1)],
+        ["a/x.dcm", document(0.9)],
+        ["a/x.png", document(0.9)],
+        ["a/x.png", document(0.9), "invert"],
+        ["a/x.png", document(0.9)],
+        [".. /.. /CON.png/ b. ", outline(0.1) | UNLIKE],
+    ]
+    paths, table = page.evaluate(ENTRIES, rows)
+    names = ["1.2.840.1", "1.2.840.2", "x.dcm", "x.png", "x.png (inverted)", "x.png (2)"]
+    expected = [*(f"predictions/a/{name}.json" for name in names), "predictions/_/_/_CON.png/b.json"]
+    assert [path for path in paths if path.startswith("predictions/")] == expected
+    masks = ["masks/a/1.2.840.2.png", "masks-unreliable/_/_/_CON.png/b.png"]
+    assert [path for path in paths if path.startswith("masks")] == masks
+    lines = list(csv.DictReader(io.StringIO(table.removeprefix("\ufeff"))))
+    assert [line["prediction_file"] for line in lines] == expected
+    assert [line["mask_file"] for line in lines] == ["", masks[0], "", "", "", "", masks[1]]
+    assert [line["marked_fraction"] for line in lines] == ["", "0.1", "", "", "", "", ""]
+
+
+def test_values_of_different_models_are_not_mixed(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, ready=False)
+    newer = document(0.7) | {"model": {"name": "chest", "version": "2.0.0", "sha256": None}}
+    rows = [document(0.2), document(0.9), outline(0.5), newer, outline(0.8)]
+    assert page.evaluate(ORDER, rows) == [[0.8, 0.5, 0.9, 0.7, 0.2], True, False]
+
+
+def test_rows_appear_when_their_result_passes_the_text_filter(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, bypass_csp=True)
+    data = f"data:image/png;base64,{base64.b64encode(IMAGE).decode()}"
+    assert page.evaluate(UPDATE, [document(0.9), data]) == [2, ["a.png (inverted)"]]
 
 
 def test_cells_are_protected_as_on_the_server(opened: Opener, static_gateway: Gateway) -> None:
@@ -266,9 +368,9 @@ def test_cells_are_protected_as_on_the_server(opened: Opener, static_gateway: Ga
 def test_rows_of_other_tasks_name_no_label_that_is_uncertain(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, ready=False)
     ranked = prediction(IMAGE, positive=None, threshold=None)
-    outline = {"probability": ..., "probabilities": ..., "mask": {}, "label": "tumour", "positive": True}
-    marked = prediction(IMAGE, **outline, area={"pixels": 4, "fraction": 0.02})
+    marked = outline(0.02)
     for answered, row in (
+        (document(0.51) | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
         (ranked, ["ranked", "Normal", "75.0%", None]),
         (ranked | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
         (ranked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
