@@ -48,7 +48,6 @@ def opened_result(opened: Opener, gateway: Stored, *ids: str, **options: Any) ->
     return page
 
 
-@pytest.mark.firefox
 def test_a_row_opens_the_whole_result_and_back_returns_to_the_filtered_list(opened: Opener, kept: Stored) -> None:
     for number in range(30):
         kept.send(FILM, "chest/1.0.0", name=f"list-{number:02}.png")

@@ -219,7 +219,6 @@ def sorted_column(table: Locator, name: str, order: Sequence[int], direction: st
     expect(header).to_have_attribute("aria-sort", direction)
 
 
-@pytest.mark.firefox
 def test_details_step_through_the_table_and_keys_move_in_it(opened: Opener, static_gateway: Gateway) -> None:
     page, table = opened_table(opened, static_gateway)
     page.evaluate(COUNT_URLS)
