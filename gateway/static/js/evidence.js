@@ -83,7 +83,7 @@ function meaning({ prevalence, probabilities }, positive, at, values) {
   const rows = [["This image", `${percent(shiftProbability(probabilities[positive], prevalence, at))} probability of ${positive}`]];
   if (values) {
     const { positive: right, negative } = values(at);
-    if (right !== null) rows.push(["If reported", right === 1 ? NO_ERROR : `${perHundred(right)} of 100 such images show ${positive} (predictive value ${percent(right)})`]);
+    if (right !== null) rows.push(["If reported", right === 1 ? NO_ERROR : `${perHundred(right)} of 100 reported images show ${positive} (predictive value ${percent(right)})`]);
     if (negative !== null) rows.push(["If not reported", negative === 1 ? NO_ERROR : `${perHundred(negative)} of 100 do not (predictive value ${percent(negative)})`]);
   }
   return [terms(rows)];

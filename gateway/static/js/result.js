@@ -87,7 +87,7 @@ export class Result {
     const { prediction, version } = this;
     const { area } = prediction;
     if (this.isDoubtful) {
-      return make("details", { class: "output-details" }, make("summary", {}, "Model output, do not rely on it"),
+      return make("details", { class: "output-details", on: { toggle: ({ target }) => this.toggleMask(target.open) } }, make("summary", {}, "Model output, do not rely on it"),
         make("p", { class: "output" }, labelText({ ...prediction, isMask: "mask" in prediction }, version)),
         area ? areaTerms(prediction) : ranking(prediction));
     }
@@ -129,7 +129,7 @@ export class Result {
       this.pictureButton.disabled = false;
       const { input } = this.version ?? {};
       if (input && input.width <= SMALL_INPUT && input.height <= SMALL_INPUT) this.viewer.pair(reduced(image, input));
-      if (this.prediction.mask) await this.addOverlay(toPng(this.prediction.mask.data), "mask");
+      if (this.prediction.mask && !this.isDoubtful) await this.addOverlay(toPng(this.prediction.mask.data), "mask");
     } catch (error) {
       show(`${this.name}, picture`, error);
     }
@@ -156,6 +156,14 @@ export class Result {
     this.url = url;
     if (this.isReleased) URL.revokeObjectURL(url);
     return image;
+  }
+
+  /** Show the mask of an image unlike the training images only while its output is open. */
+  async toggleMask(isOpen) {
+    if (!this.prediction.mask) return;
+    if (!isOpen) this.viewer.setOverlay(null);
+    else if (this.overlay) this.viewer.setOverlay(this.overlay, "mask");
+    else await this.addOverlay(toPng(this.prediction.mask.data), "mask");
   }
 
   async addOverlay(blob, kind) {

@@ -57,7 +57,7 @@ export function volumeText(stack, outcomes, declared) {
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
   const distance = stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`;
   const doubtful = countDoubtful(outcomes, isMarked);
-  return `Marked volume: ${millilitres(ml)}, from the areas and ${distance}.${doubtful ? ` It includes ${slices(doubtful)} unlike the training images.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
+  return `Marked volume (not validated): ${millilitres(ml)}, from the areas and ${distance}.${doubtful ? ` It includes ${slices(doubtful)} unlike the training images.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
 /** Return what limits the stack, in sentences. */

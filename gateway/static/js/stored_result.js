@@ -101,7 +101,7 @@ export class StoredResult extends Result {
   async fillWithoutImage() {
     this.viewer.element.classList.add("no-image");
     const { mask } = this.prediction;
-    if (mask) await this.addOverlay(toPng(mask.data), "mask").catch((error) => show(`${this.name}, mask`, error));
+    if (mask && !this.isDoubtful) await this.addOverlay(toPng(mask.data), "mask").catch((error) => show(`${this.name}, mask`, error));
   }
 
   /** The version that answered may not be served any more; any other one of the model can show the image. */

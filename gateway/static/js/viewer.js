@@ -58,7 +58,7 @@ export class Viewer {
 
   overlayControls() {
     viewers += 1;
-    this.slider = make("input", { type: "range", min: 0, max: 100, value: 55, id: `opacity-${viewers}` });
+    this.slider = make("input", { type: "range", min: 0, max: 100, value: 40, id: `opacity-${viewers}` });
     this.slider.addEventListener("input", () => this.applyOpacity());
     this.legend = make("div", { class: "legend-place" });
     this.overlayNote = make("p", { class: "overlay-note", hidden: true });

@@ -148,10 +148,12 @@ def test_another_prevalence_shows_other_predictive_values(opened: Opener, static
     field = card.get_by_label("Images with pneumonia, in percent")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
-    expect(card).to_contain_text("91 of 100 such images show pneumonia (predictive value 90.6%)")
+    expect(card).to_contain_text("91 of 100 reported images show pneumonia (predictive value 90.6%)")
     field.fill("5")
     expect(card.locator(".predictive")).to_contain_text("This image32.1% probability of pneumonia")
-    expect(card.locator(".predictive")).to_contain_text("34 of 100 such images show pneumonia (predictive value 33.6%)")
+    expect(card.locator(".predictive")).to_contain_text(
+        "34 of 100 reported images show pneumonia (predictive value 33.6%)"
+    )
     expect(card.locator(".predictive")).to_contain_text("more than 99 of 100 do not (predictive value 99.8%)")
     field.fill("0")
     expect(card.locator(".predictive")).to_have_text("Enter a number from 0.0001 to 99.9999.")
@@ -212,6 +214,15 @@ def test_a_negative_mask_excludes_nothing_and_mentions_no_outline(opened: Opener
 def test_an_outline_is_not_for_measurements(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, outline(empty=False), model="slices")
     expect(card).to_contain_text("Compare the outline with the image, slice by slice. Do not measure with it")
+
+
+def test_the_mask_of_an_unlike_image_is_shown_only_with_its_output(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, outline(empty=False) | {"domain": UNUSUAL}, model="slices")
+    expect(card.locator("img.picture")).to_be_visible()
+    expect(card.locator(".overlay")).to_have_count(0)
+    for count in (1, 0, 1):
+        card.get_by_text("Model output, do not rely on it").click()
+        expect(card.locator(".overlay")).to_have_count(count)
 
 
 def test_a_mask_of_an_unknown_version_has_no_name_for_what_is_absent(opened: Opener, static_gateway: Gateway) -> None:

@@ -292,7 +292,7 @@ def test_slices_become_one_viewer_with_strip_and_volume(
     expect(card.locator(".label")).to_have_text("Tumour marked on 5 of 11 slices")
     expected = volume.measure([measured(content)[1] for content in files])["ml"]
     expect(card.locator(".volume")).to_have_text(
-        f"Marked volume: {expected:.2f} ml, from the areas and a slice distance of 8 mm."
+        f"Marked volume (not validated): {expected:.2f} ml, from the areas and a slice distance of 8 mm."
     )
     expect(card.locator(".place")).to_have_text("6 of 11")  # the largest mask
     expect(card.get_by_text("5.dcm", exact=True)).to_be_visible()
@@ -556,8 +556,8 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "headline": "Tumour marked on 2 of 4 slices",
         "kind": "positive",
         "first": 1,
-        "volume": "Marked volume: 9.00 ml, from the areas and a slice distance of 4 mm. 1 slice of the stack "
-        "is missing; the volume bridges the gap.",
+        "volume": "Marked volume (not validated): 9.00 ml, from the areas and a slice distance of 4 mm. "
+        "1 slice of the stack is missing; the volume bridges the gap.",
         "warnings": ["1 slice seems to be missing: between slices 2 and 3."],
         "limits": [
             (
@@ -567,7 +567,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
             "The volume was not validated: it adds up the marks of single slices.",
         ],
     }
-    assert varied["volume"] == "Marked volume: 21.4 ml, from the areas and the slice distances, which vary."
+    assert varied["volume"].endswith(": 21.4 ml, from the areas and the slice distances, which vary.")
     assert varied["warnings"] == [
         "The slices have different sizes: 32 × 64, 33 × 64 pixels.",  # noqa: RUF001
         "The distances between the slices vary.",
