@@ -59,12 +59,14 @@ class Scope(_Section):
     laterality: tuple[Literal["left", "right", "unpaired", "both"], ...] | None = None
     presentation: Literal["for presentation", "for processing"] | None = None
     polarity: Literal["normal", "inverted"] | None = None  # normal: as Pixel Intensity Relationship Sign demands
+    # what the channels of an image are, in order; nothing that a file states can prove it, so it is always unchecked
+    sequences: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)] | None = None
     # most by which an image may be enlarged to the network's input; known ones are those of the training images
     enlargement: Annotated[float, Field(ge=1)] = 2
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the restricted attributes."""
+        """Names of the restricted attributes that an image or a client can state."""
         return tuple(name for name in ATTRIBUTES if getattr(self, name) is not None)
 
     def terms(self, attribute: str) -> tuple[str, ...]:
@@ -147,6 +149,8 @@ def check(
     missing = [name for name in unchecked if name in set(required)]
     if missing:
         raise MissingAttributeError(_missing(missing))
+    if scope.sequences is not None:
+        unchecked = (*unchecked, "sequences")
     return Report(tuple(name for name in scope.attributes if name in read), unchecked, assurances.values)
 
 

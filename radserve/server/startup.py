@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from typing import Final
 
 import httpx
 
@@ -13,6 +14,8 @@ from radserve.server.status import State
 from radserve.torchserve import launch
 
 logger = logging.getLogger(__name__)
+
+_REMEDY: Final = "If the machine is slow or busy, set a longer --startup-timeout, or serve fewer models with --models."
 
 
 async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
@@ -44,7 +47,7 @@ async def wait_until_ready(server: Components) -> bool:
             return True
         server.status.detail = problem
         if late:
-            logger.error("not ready after %g s: %s", seconds, problem)
+            logger.error("not ready after %g s: %s %s", seconds, problem, _REMEDY)
             return False
         await asyncio.sleep(0.1)
 

@@ -84,6 +84,7 @@ def _declared(state: StateFolder, models: Sequence[str]) -> Sequence[str]:
 
 async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str], None]) -> Exit:
     """Start the components, supervise them and stop them."""
+    options = server.options
     async with contextlib.AsyncExitStack() as stack:
         if server.proxy is not None:
             server.proxy.reload_at_sighup()
@@ -103,7 +104,8 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
         for model in server.models:
             if stop.is_set():
                 return Exit.STOPPED
-            await asyncio.to_thread(unpack, model.entry, server.options.store, server.run_directory.models)
+            folder = server.run_directory.models
+            await asyncio.to_thread(unpack, model.entry, options.store, folder, options.startup_timeout)
         torchserve = await start_torchserve(server)
         # Killed, because it has finished its requests, stores nothing, and would take seconds to stop.
         stack.push_async_callback(process.kill, torchserve)

@@ -1,11 +1,15 @@
 """Selection, verification and unpacking of the archives to serve."""
 
 import logging
+import math
 import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+import yaml
 
 from handlers.profile import VerifiedProfile
 from handlers.recipe import Recipe
@@ -15,6 +19,9 @@ from radserve.build.model_store import Entry, Index
 from radserve.errors import ServeError
 
 logger = logging.getLogger(__name__)
+
+_STARTUP_TIMEOUT: Final = 120
+"""Seconds that TorchServe gives a worker for its start if the archive has no startupTimeout."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +94,17 @@ def without_model(models: Sequence[VerifiedModel], profiles: Sequence[VerifiedPr
     return [item for item in profiles if item not in served]
 
 
-def unpack(entry: Entry, store: Path, folder: Path) -> Path:
+def unpack(entry: Entry, store: Path, folder: Path, startup_timeout: float) -> Path:
     """Unpack an archive into a subfolder with its file's name, from which TorchServe registers it.
 
     TorchServe itself unpacks in one of the threads that transfer predictions: they would wait for about a second.
+    In the unpacked copy, workers get at least `startup_timeout` seconds for their start.
     """
     archive, target = store / entry.file, folder / entry.file
     shutil.rmtree(target, ignore_errors=True)
     try:
         shutil.unpack_archive(archive, target, "zip")
+        _allow_slow_start(target / "model-config.yaml", startup_timeout)
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
         reason = error.strerror or error  # shutil.ReadError has only a text
@@ -103,6 +112,13 @@ def unpack(entry: Entry, store: Path, folder: Path) -> Path:
             f"{archive}: cannot be unpacked into {folder}: {reason}. Check both, and the free space."
         ) from error
     return target
+
+
+def _allow_slow_start(path: Path, seconds: float) -> None:
+    """Raise a worker's limit to that of the server; else TorchServe restarts slow workers, which never get ready."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    limit = max(settings.get("startupTimeout", _STARTUP_TIMEOUT), math.ceil(seconds))
+    path.write_text(yaml.safe_dump(settings | {"startupTimeout": limit}), encoding="utf-8")
 
 
 def _find(index: Index, usable: Index, store: Path, requested: str) -> Entry:

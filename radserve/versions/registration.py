@@ -46,7 +46,7 @@ class Registration:
     source: Source | None  # of the archives that the model store lacks
     models: Path  # folder of the unpacked archives
     threads: int  # that a worker may use
-    timeout: float  # seconds that the preflight check may take
+    timeout: float  # seconds that the preflight check may take, and that workers have at least for their start
     profiles: Sequence[VerifiedProfile] = ()  # of the site; a version without one is served as shipped
 
     async def register(
@@ -86,7 +86,9 @@ class Registration:
     @asynccontextmanager
     async def _unpacked(self, entry: Entry) -> AsyncIterator[Path]:
         """Unpack an archive, and remove its folder if the registration fails or is cancelled."""
-        unpacking = asyncio.create_task(asyncio.to_thread(verified_models.unpack, entry, self.store, self.models))
+        unpacking = asyncio.create_task(
+            asyncio.to_thread(verified_models.unpack, entry, self.store, self.models, self.timeout)
+        )
         try:
             try:
                 folder = await asyncio.shield(unpacking)

@@ -96,14 +96,19 @@ def _output(recipe: Recipe) -> str:
 def _rejections(recipe: Recipe) -> str:
     checks = [*(["colour"] if recipe.input.color == "gray" else []), "contrast", "size"]
     text = f"Images are rejected based on {_enumerate(checks)}. {_unlike(recipe)}"
-    names = recipe.scope.attributes
-    if not names:
-        return text
-    rows = [(ATTRIBUTES[name], recipe.scope.describe(name)) for name in names]
-    return (
-        f"{text}\n\nScope: an image is also rejected if it, or its sender, states another value than these. What "
-        f"neither states is listed in each response (`unchecked`).\n\n{table(('attribute', 'valid'), rows)}"
-    )
+    rows = [(ATTRIBUTES[name], recipe.scope.describe(name)) for name in recipe.scope.attributes]
+    if rows:
+        text += (
+            "\n\nScope: an image is also rejected if it, or its sender, states another value than these. What neither "
+            f"states is listed in each response (`unchecked`).\n\n{table(('attribute', 'valid'), rows)}"
+        )
+    if recipe.scope.sequences is not None:
+        text += (
+            f"\n\nThe channels must be {', '.join(recipe.scope.sequences)}, in this order. No check can tell: each "
+            "response lists `sequences` as unchecked, and with other sequences or another order the finding can be "
+            "missed without a warning."
+        )
+    return text
 
 
 def _unlike(recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ const FIELDS = ["age", "view"];
 const NAMES = {
   age: "Age", species: "Species", modality: "Modality", body_part: "Body part", view: "View", orientation: "Orientation",
   laterality: "Laterality", presentation: "Presentation intent", polarity: "Polarity",
-  prevalence: "Prevalence",
+  prevalence: "Prevalence", sequences: "Sequences and their order",
 };
 
 /** Show the fields for the attributes that the selected model checks. */

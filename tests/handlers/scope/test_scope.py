@@ -17,6 +17,13 @@ def test_what_nobody_states_is_unchecked() -> None:
     assert check(Scope(), [Statement("modality", "CT", "Modality")]).document == {"checked": [], "unchecked": []}
 
 
+def test_no_statement_proves_sequences_and_their_order() -> None:
+    scope = Scope(modality=("MR",), sequences=("FLAIR", "T1", "T2"))
+    stated = [Statement("modality", "MR", "Modality")]
+    assert check(scope, stated).document == {"checked": ["modality"], "unchecked": ["sequences"]}
+    assert scope.attributes == ("modality",)  # what a client can assure and an operator can require
+
+
 @pytest.mark.parametrize(
     ("age", "accepted"),
     [(Age(1, 2), True), (Age(5, 6), True), (Age(6, 7), False), (Age(0, 1), False), (Age(0.99, 1.02), True)],
@@ -132,6 +139,7 @@ def test_requirements_that_no_served_model_restricts_have_no_effect() -> None:
         ({"weight": 3}, "Extra inputs"),
         ({"orientation": ["L"]}, "pattern"),
         ({"enlargement": 0.5}, "greater than or equal to 1"),
+        ({"sequences": ["FLAIR"]}, "at least 2 items"),
     ],
 )
 def test_invalid_sections(section: dict[str, object], message: str) -> None:

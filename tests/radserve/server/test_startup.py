@@ -55,7 +55,8 @@ def test_a_start_fails_after_the_timeout_with_the_reason(
         assert not components.versions.lock.accepts_changes
 
     server.run(steps)
-    assert caplog.messages == [f"not ready after 0.3 s: {detail}"]
+    remedy = "If the machine is slow or busy, set a longer --startup-timeout, or serve fewer models with --models."
+    assert caplog.messages == [f"not ready after 0.3 s: {detail} {remedy}"]
 
 
 def test_a_start_without_all_workers_opens_degraded_after_the_timeout(server: TestServer) -> None:

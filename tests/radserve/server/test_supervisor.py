@@ -160,7 +160,7 @@ def test_a_signal_while_archives_are_unpacked_starts_no_torchserve(
     write_archive(options.store, version="2.0.0")
     unpacked: list[Entry] = []
 
-    def unpack(entry: Entry, *_: Path) -> None:
+    def unpack(entry: Entry, *_: object) -> None:
         unpacked.append(entry)
         terminate()
         time.sleep(0.1)  # the event loop handles the signal

@@ -246,7 +246,7 @@ def test_make_default_and_unregister_change_torchserve(
 ) -> None:
     async def steps(registry: ModelRegistry) -> None:
         old = only(registry)
-        folder = unpack(old.entry, store, run_directory.models)
+        folder = unpack(old.entry, store, run_directory.models, 10.0)
         version = await registry.register(verified(store, "2.0.0"), 1)
         await registry.make_default(version)
         assert torchserve.defaults == {"brightness": "2.0.0"}

@@ -73,6 +73,7 @@ def test_a_card_lists_what_images_are_rejected_for(cifar10: Recipe, glioma: Reci
     assert "rejected based on contrast and size. Images unlike" in text
     for row in ("| modality | MR |", "| body part | head |", "| age of the patient | patients of 18 years and older |"):
         assert row in text
+    assert "The channels must be pre-contrast, FLAIR, post-contrast, in this order." in text
     assert "Scope" not in card(cifar10, None, "cifar10")
 
 
