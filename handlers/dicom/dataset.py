@@ -119,6 +119,9 @@ _KEYWORDS: Final = (
     "NominalScannedPixelSpacing",
     # Image plane: PS3.3 C.7.6.2
     "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "SOPInstanceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "SpacingBetweenSlices",
