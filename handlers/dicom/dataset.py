@@ -148,8 +148,8 @@ class DicomObject:
     dataset: Dataset
     syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
     storage_class: str = ""  # SOP class of the meta information, which may differ from that of the data set
-    patient: str | None = field(default=None, repr=False)  # SHA-256 of Patient ID, which itself is not kept
     budget: ReadBudget = field(default_factory=ReadBudget, repr=False)  # shared by all items of the object
+    patient: str | None = field(default=None, repr=False)  # SHA-256 of Patient ID, which itself is not kept
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -302,7 +302,7 @@ def read(data: bytes, limits: Limits) -> DicomObject:
         specific_tags=list(_TAGS),
     )
     storage_class = meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace")
-    return DicomObject(dataset, syntax, storage_class, _take_patient(dataset), budget)
+    return DicomObject(dataset, syntax, storage_class, budget, _take_patient(dataset))
 
 
 def _take_patient(dataset: Dataset) -> str | None:
