@@ -6,7 +6,7 @@ import numpy as np
 
 from handlers.dicom.dataset import DicomObject
 from handlers.errors import MalformedAttributeError
-from handlers.formats.image import Plane
+from handlers.formats.image import Origin, Plane
 
 _MAX_DISTANCE: Final = 1000.0
 """Longest plausible distance of pixels or slices, in mm."""
@@ -32,15 +32,29 @@ def spacing(source: DicomObject) -> tuple[float, float] | None:
 def plane(source: DicomObject) -> Plane:
     """Read the slice's plane (PS3.3 C.7.6.2); absent or implausible parts become None."""
     measures = source.group("PixelMeasuresSequence")
-    series = source.get("SeriesInstanceUID")
     position = _numbers(source.group("PlanePositionSequence"), "ImagePositionPatient", 3)
     return Plane(
-        series=None if series is None else str(series),
+        series=_text(source, "SeriesInstanceUID"),
         position=None if position is None else (position[0], position[1], position[2]),
         normal=_normal(_numbers(source.group("PlaneOrientationSequence"), "ImageOrientationPatient", 6)),
         between=_distance(measures, "SpacingBetweenSlices"),
         thickness=_distance(measures, "SliceThickness"),
+        origin=Origin(
+            patient=source.patient,
+            study=_text(source, "StudyInstanceUID"),
+            frame_of_reference=_text(source, "FrameOfReferenceUID"),
+            instance=_text(source, "SOPInstanceUID"),
+        ),
     )
+
+
+def _text(source: DicomObject, keyword: str) -> str | None:
+    """Read an identifier; None where it is malformed, for the pixels do not depend on it."""
+    try:
+        value = source.get(keyword)
+    except MalformedAttributeError:
+        return None
+    return None if value is None else str(value)
 
 
 def _normal(orientation: list[float] | None) -> tuple[float, float, float] | None:

@@ -141,8 +141,26 @@ def _native(source: DicomObject) -> Samples:
             "The pixels of the DICOM object are compressed, but it has no Transfer Syntax UID (0002,0010); "
             "send the complete file with its meta information."
         )
+    _check_length(source)
     samples, _ = get_decoder(source.syntax).as_array(source.dataset, index=0)
     return samples
+
+
+def _check_length(source: DicomObject) -> None:
+    """Reject pixel data longer than one frame and its padding (PS3.5 section 8.2), which pydicom would cut off."""
+    rows, columns, count, allocated = (
+        _integer(source, keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+    )
+    needed = rows * columns * count * allocated // 8
+    if source.get("PhotometricInterpretation") == "YBR_FULL_422":
+        needed = needed // 3 * 2
+    length = len(source.table("PixelData"))
+    if length > needed + needed % 2:
+        raise UnreadableImageError(
+            f"The Pixel Data (7FE0,0010) of the DICOM object has {length} bytes, but Rows {rows}, Columns {columns}, "
+            f"SamplesPerPixel {count} and BitsAllocated {allocated} need {needed} for one frame; export the object "
+            "again, with each frame as a separate object."
+        )
 
 
 def _stored_values(samples: Samples, source: DicomObject, header: codestream.Codestream) -> Samples:

@@ -11,6 +11,16 @@ from handlers.scope.statement import Statement
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What an image belongs to; only compared, never logged or sent, because it identifies a patient."""
+
+    patient: str | None = field(default=None, repr=False)  # digest of Patient ID
+    study: str | None = field(default=None, repr=False)
+    frame_of_reference: str | None = field(default=None, repr=False)  # of the positions
+    instance: str | None = field(default=None, repr=False)  # the image itself
+
+
+@dataclass(frozen=True)
 class Plane:
     """Position of a slice in the patient (PS3.3 C.7.6.2), in mm; unknown parts are None."""
 
@@ -20,6 +30,7 @@ class Plane:
     normal: tuple[float, float, float] | None = None  # unit vector perpendicular to the slice
     between: float | None = None  # distance to the centres of the neighbouring slices
     thickness: float | None = None
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True)

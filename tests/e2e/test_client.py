@@ -50,6 +50,8 @@ def placed(number: int) -> bytes:
     return dicom(
         painted(FIGURE),
         Modality="MR",
+        SeriesInstanceUID="1.2.3",
+        SOPInstanceUID=f"1.2.3.{number}",
         PixelSpacing=[1, 2],
         ImagePositionPatient=[0, 0, 5 * number],
         ImageOrientationPatient=[1, 0, 0, 0, 1, 0],

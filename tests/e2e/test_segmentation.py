@@ -78,6 +78,8 @@ def test_a_zip_of_slices_gets_a_mask_each_and_a_volume(client: httpx.Client) -> 
         f"{number}.dcm": dicom(
             painted(wanted),
             Modality="MR",
+            SeriesInstanceUID="1.2.3",
+            SOPInstanceUID=f"1.2.3.{number}",
             PixelSpacing=[1, 1],
             ImagePositionPatient=[0, 0, 5 * number],
             ImageOrientationPatient=[1, 0, 0, 0, 1, 0],

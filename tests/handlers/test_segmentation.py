@@ -272,6 +272,7 @@ def test_slices_of_a_zip_get_results_in_order_and_a_volume(service: Segmentation
     files = {
         f"slice_{number}.dcm": dicom(
             painted(expected) if number != 3 else EMPTY,
+            SOPInstanceUID=f"1.2.3.{number}",
             Modality="MR",
             SeriesInstanceUID="1.2.3",
             PixelSpacing=[0.5, 2.0],

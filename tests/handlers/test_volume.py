@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.formats.image import Plane
+from handlers.formats.image import Origin, Plane
 from handlers.volume import Slice, accepts_unlike, measure
 
 UP = (0.0, 0.0, 1.0)
@@ -34,6 +34,13 @@ def plane(slices: list[Slice | None], place: int, **changes: Any) -> list[Slice 
     return changed(slices, place, plane=replace(item.plane, **changes))
 
 
+def unplaced(heights: list[float], **attributes: Any) -> list[Slice | None]:
+    slices = stack(heights, **attributes)
+    for place in range(len(heights)):
+        slices = plane(slices, place, position=None)
+    return slices
+
+
 def test_the_volume_of_evenly_spaced_slices_is_area_times_distance() -> None:
     volume = measure(stack([0, 4, 8, 12]))
     # 1000 pixels of 1 square millimetre, 4 slices of 4 mm
@@ -56,7 +63,9 @@ def test_a_fifth_of_a_series_may_be_unlike(unlike: int, accepted: bool) -> None:
 
 def test_unlike_images_are_accepted_only_in_one_series() -> None:
     slices = changed(stack([4.0 * place for place in range(10)]), 0, status="unlike")
+    assert accepts_unlike(slices)
     assert not accepts_unlike(plane(slices, 0, series="other"))
+    assert not accepts_unlike(plane(slices, 0, origin=Origin(study="other")))
     assert not accepts_unlike(changed(slices, 0, plane=None))
     assert not accepts_unlike([None] * 10)
 
@@ -89,10 +98,14 @@ def test_distance_is_measured_along_the_normal_not_along_an_axis() -> None:
 
 def test_positions_take_precedence_over_distance_and_thickness() -> None:
     assert measure(stack([0, 4], between=9.0, thickness=7.0))["ml"] == pytest.approx(8.0)
-    unplaced = plane(stack([0, 4], between=9.0, thickness=7.0), 0, position=None)
-    assert measure(unplaced)["ml"] == pytest.approx(18.0)
-    thick = plane(plane(stack([0, 4], thickness=7.0), 0, position=None), 1, normal=None)
-    assert measure(thick)["ml"] == pytest.approx(14.0)
+    assert measure(unplaced([0, 4], between=9.0, thickness=7.0))["ml"] == pytest.approx(18.0)
+    assert measure(unplaced([0, 4], thickness=7.0))["ml"] == pytest.approx(14.0)
+    assert measure(plane(unplaced([0, 4], thickness=7.0), 1, normal=None))["ml"] == pytest.approx(14.0)
+
+
+def test_up_to_two_missing_slices_in_a_row_are_bridged() -> None:
+    assert measure(stack([0, 4, 8, 20]))["ml"] == pytest.approx(4 + 4 + 8 + 12)
+    assert "ml" not in measure(stack([0, 4, 8, 24]))
 
 
 def test_a_single_slice_uses_its_own_distance() -> None:
@@ -112,8 +125,23 @@ def test_a_stack_without_a_finding_has_volume_zero() -> None:
         (changed(stack([0, 4]), 1, spacing=None), "pixel spacing of 1 slices is unknown"),
         (changed(stack([0, 4]), 1, sha256="0"), "sent twice"),
         (changed(stack([0, 4]), 1, plane=None), "distance of 1 slices"),
-        (plane(stack([0, 4]), 1, position=None), "distance of 2 slices"),
-        (plane(stack([0, 4], between=3.0), 1, position=None, between=None), "distance of 1 slices"),
+        (unplaced([0, 4]), "distance of 2 slices"),
+        (plane(unplaced([0, 4], between=3.0), 1, between=None), "distance of 1 slices"),
+        (plane(unplaced([0, 4], thickness=3.0), 1, between=3.0), "different distances"),
+        (plane(unplaced([0, 4], thickness=3.0), 1, thickness=3.5), "different distances"),
+        (unplaced([0, 4], thickness=51.0), "51 mm is above 50 mm"),
+        (plane(stack([0, 10, 20, 30], thickness=5), 1, position=None), "position or orientation of 1 slices"),
+        (plane(stack([0, 5, 5, 10], thickness=5), 3, normal=None), "position or orientation of 1 slices"),
+        (plane(stack([0, 5, 10, 0, 5, 10], thickness=5), 3, position=None), "position or orientation of 1 slices"),
+        (plane(plane(stack([0, 4], between=3.0), 0, normal=None), 1, normal=None), "orientation of 2 slices"),
+        (plane(stack([0, 4]), 1, origin=Origin(patient="other")), "several patients"),
+        (plane(stack([0, 4]), 1, origin=Origin(study="other")), "several patients, studies"),
+        (plane(stack([0, 4]), 1, origin=Origin(frame_of_reference="other")), "frames of reference"),
+        (plane(plane(stack([0, 4]), 0, series=None), 1, series=None), "do not state their series"),
+        (stack([0, 4], origin=Origin(instance="1")), "sent twice"),
+        (stack([0, 5, 10, 100]), "90 mm is above 50 mm"),
+        (stack([0, 1e6, 2e6]), "above 50 mm"),
+        (stack([0, 5, 10, 40]), "30 mm apart, the others 5 mm"),
         (plane(stack([0, 4]), 1, series="other"), "several series"),
         (plane(stack([0, 4]), 1, series=None), "several series"),
         (plane(stack([0, 4]), 1, normal=(0.0, 1.0, 0.0)), "not parallel"),

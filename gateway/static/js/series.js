@@ -3,6 +3,9 @@
 const MAX_SKEW = 1e-3; // of direction cosines from perpendicular unit vectors, as handlers/dicom/image_plane.py
 const MIN_COSINE = 0.9998; // between the normals of parallel slices, and
 const MIN_DISTANCE = 0.01; // mm between two slices, as handlers/volume.py
+const MAX_DISTANCE = 50; // mm between two slices,
+const MAX_STEP = 3.5; // distance as a multiple of the usual one, and
+const MAX_VARIATION = 0.1; // between distances that slices state of themselves, as there
 const IRREGULAR = 0.1; // share of the usual distance by which another one differs visibly
 const SMALLEST = { dicom: 2, names: 3 }; // slices
 const TOMOGRAPHIC = new Set(["MR", "CT", "PT"]);
@@ -61,8 +64,8 @@ const numberOf = (path) => Number(NUMBER.exec(path.replace(/\.[^./]{1,8}$/, ""))
  *
  * Returns `items` in `order` (by `position`, `instance` or `name`), their `places` along the normal in mm or null, the
  * `extent` of each along the stack in mm or null, the usual `distance` in mm or null, `gaps` (`after` an index, `missing`
- * slices), `duplicates` (indices of slices at the place of the one before), and whether the stack `isParallel` and
- * `isIrregular`.
+ * slices), `duplicates` (indices of slices at the place of the one before), the `fault` of distances that measure nothing
+ * or null, and whether the stack `isParallel` and `isIrregular`.
  */
 export function stack(group, kind) {
   const { order, place, isParallel } = ordering(group, kind);
@@ -76,6 +79,7 @@ export function stack(group, kind) {
   const extent = isMeasured ? halves(steps) : items.map(({ header }) => header?.between ?? header?.thickness ?? null);
   return {
     kind, order, items, extent, isParallel,
+    fault: isMeasured ? stepFault(steps, usual) : statedFault(items, extent),
     places: isMeasured ? places : null,
     distance: isMeasured ? usual : median(extent.filter((length) => length !== null)),
     gaps: usual === null ? [] : gapsOf(steps, usual),
@@ -97,6 +101,22 @@ function ordering(group, kind) {
 
 /** Return half the distance to either neighbour; a slice at an end is symmetric. */
 const halves = (steps) => [...steps, steps.at(-1)].map((after, index) => ((steps[index - 1] ?? steps[0]) + after) / 2);
+
+/** Return why measured distances give no volume, as handlers/volume.py; null if they do. */
+function stepFault(steps, usual) {
+  const widest = Math.max(...steps);
+  if (widest > MAX_DISTANCE) return `a slice distance is above ${MAX_DISTANCE} mm`;
+  return widest > MAX_STEP * usual ? "too many neighbouring slices are missing" : null;
+}
+
+/** Return why the distances that slices state of themselves give no volume; null if they do, or are absent. */
+function statedFault(items, extent) {
+  if (items.some(({ header }) => header?.position)) return "the position or orientation of some slices is unknown";
+  if (extent.includes(null)) return null;
+  const isMixed = new Set(items.map(({ header }) => header.between === null)).size > 1;
+  if (isMixed || Math.max(...extent) > (1 + MAX_VARIATION) * Math.min(...extent)) return "the slices state different distances";
+  return Math.max(...extent) > MAX_DISTANCE ? `a slice distance is above ${MAX_DISTANCE} mm` : null;
+}
 
 const gapsOf = (steps, usual) => steps.flatMap((step, index) => (Math.round(step / usual) > 1 ? [{ after: index, missing: Math.round(step / usual) - 1 }] : []));
 

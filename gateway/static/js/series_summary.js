@@ -36,6 +36,7 @@ export function volumeOf(stack, outcomes, declared) {
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
   if (stack.extent.includes(null)) return { reason: "the distance between the slices is unknown" };
+  if (stack.fault) return { reason: stack.fault };
   const ml = areas.reduce((sum, area, index) => sum + area * stack.extent[index], 0) / 1000;
   if (!declared) return { ml };
   if (typeof declared.ml !== "number") return { reason: "the server could not measure it" };

@@ -42,6 +42,7 @@ def slice_dicom(place: float, number: int, syntax: uid.UID = uid.ExplicitVRLittl
     described: dict[str, Any] = {
         "Modality": "MR",
         "SeriesInstanceUID": SERIES,
+        "SOPInstanceUID": f"{SERIES}.{number}",
         "InstanceNumber": number,
         "ImagePositionPatient": [-32, -32, place],
         "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],

@@ -94,6 +94,9 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
         HEADERS, [base64.b64encode(item).decode() for item in (*readable, *others, plain, cut, *fuzz())]
     )
     expected = {
+        "patient": "SECRET-4711",
+        "study": None,
+        "frame": None,
         "series": "1.2.826.0.1.3680043.8.498.7",
         "study": None,
         "patient": "SECRET-4711",
@@ -112,6 +115,7 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
     assert headers[: len(others)] == [None] * len(others)
     headers = headers[len(others) :]
     assert headers[0] == dict.fromkeys(expected) | {
+        "patient": "SECRET-4711",
         "modality": "DX",
         "patient": "SECRET-4711",
         "position": [1, 2, 3],
@@ -163,7 +167,7 @@ def test_slices_of_one_series_are_ordered_by_position_else_by_number(modules: Pa
     named = [item("s10", series="4", instance=None, between=3), item("s9", series="4", instance=None, between=3)]
     turned = [at("t1", 0, series="5"), item("t2", series="5", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1])]
     films = [item(name, series="6", modality="DX") for name in "uv"]
-    alone = [at("w", 0, series="7")]
+    alone = [at("w", 0, series="7"), at("x0", 5, series="7", patient="other"), at("x1", 5, series="7", study="other")]
     split = modules.evaluate(SPLIT, [*placed, *numbered, *twice, *named, *turned, *films, *alone])
     first, second, third, fourth, fifth = split["series"]
     assert first["items"] == ["a", "b", "c", "e"]
@@ -181,7 +185,7 @@ def test_slices_of_one_series_are_ordered_by_position_else_by_number(modules: Pa
         [],
     )
     assert (fifth["isParallel"], fifth["order"]) == (False, "instance")
-    assert split["rest"] == ["u", "v", "w"]
+    assert split["rest"] == ["u", "v", "w", "x0", "x1"]
 
 
 def test_slices_of_one_uid_are_mixed_only_if_they_may_be_of_one_stack(modules: Page) -> None:
@@ -237,6 +241,7 @@ def test_volume_of_page_is_that_of_server(modules: Page) -> None:
         count = int(random.integers(2, 12))
         normal = (0.0, 0.0, 1.0) if number % 2 else (0.0, -0.6, 0.8)
         heights = np.cumsum(random.choice([0.0, 0.005, 1.5, 3, 3, 3, 3, 9], count, p=[0.03, 0.02, *[0.95 / 6] * 6]))
+        heights[-1] += [0, 0, 0, 20, 90][number % 5]
         thickness, between = [None if random.random() < 0.5 else length for length in (2.5, 3.0)]
         is_placed, is_turned = number % 5 != 4, number % 7 == 6
         items, slices, areas = [], [], {}
@@ -246,6 +251,10 @@ def test_volume_of_page_is_that_of_server(modules: Page) -> None:
             if is_turned and place == 0:
                 orientation, direction = [0, 1, 0, 0, 0, 1], (1.0, 0.0, 0.0)
             position = [float(heights[place]) * axis + 7 for axis in normal] if is_placed else None
+            if number % 10 == 3 and place == 1:
+                position = None
+            if number % 10 == 9 and place == 1:
+                between = [3.0, 3.2, 8.0, None][number // 10 % 4]
             pixels = int(random.integers(0, 500))
             path = f"{place}"
             areas[path] = pixels * 0.5

@@ -1,5 +1,7 @@
 """Pixel spacing and slice position of DICOM objects."""
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 from pydicom.dataset import Dataset
 
 from handlers.formats.decode import decode
-from handlers.formats.image import Image, Plane
+from handlers.formats.image import Image, Origin, Plane
 from tests.handlers.images import dicom, film
 
 AXIAL = [1, 0, 0, 0, 1, 0]
+ORIGIN = Origin(hashlib.sha256(b"SECRET-4711").hexdigest(), instance="1.2.826.0.1.3680043.8.498.1")
+"""Of the images of `dicom`."""
 
 
 def image(**attributes: Any) -> Image:
@@ -25,7 +29,7 @@ def test_the_plane_of_a_slice_is_read() -> None:
         SpacingBetweenSlices=5.5,
         SliceThickness=5,
     ).plane
-    assert decoded == Plane("1.2.3", (-120.5, 80.0, 33.25), (0.0, 0.0, 1.0), 5.5, 5.0)
+    assert decoded == Plane("1.2.3", (-120.5, 80.0, 33.25), (0.0, 0.0, 1.0), 5.5, 5.0, ORIGIN)
 
 
 def test_the_normal_is_row_cross_column() -> None:
@@ -39,7 +43,7 @@ def test_the_normal_is_row_cross_column() -> None:
 
 
 def test_an_object_without_plane_attributes_has_an_empty_plane() -> None:
-    assert image().plane == Plane()
+    assert image().plane == Plane(origin=ORIGIN)
     assert image().spacing is None
 
 
@@ -67,7 +71,7 @@ def test_malformed_plane_attributes_do_not_prevent_decoding() -> None:
     for sound, broken in ((b"5.25", b"ABCD"), (b"11.5\\22.5\\33.5", b"nan \\inf \\33.5")):
         assert sound in data
         data = data.replace(sound, broken)
-    assert decode(data).plane == Plane()
+    assert decode(data).plane == Plane(origin=ORIGIN)
 
 
 def test_the_plane_of_an_enhanced_object_is_read_from_functional_groups() -> None:
@@ -80,9 +84,24 @@ def test_the_plane_of_an_enhanced_object_is_read_from_functional_groups() -> Non
     shared.PixelMeasuresSequence = [measures]
     decoded = image(PerFrameFunctionalGroupsSequence=[frame], SharedFunctionalGroupsSequence=[shared])
     assert decoded.spacing == (0.5, 0.75)
-    assert decoded.plane == Plane(None, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 6.0, 4.0)
+    assert decoded.plane == Plane(None, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 6.0, 4.0, ORIGIN)
 
 
-def test_the_series_is_part_of_no_text() -> None:
-    decoded = image(SeriesInstanceUID="1.2.826.4711")
+def test_what_an_image_belongs_to_is_read() -> None:
+    decoded = image(StudyInstanceUID="1.2", FrameOfReferenceUID="1.3", SOPInstanceUID="1.4").plane
+    assert decoded is not None
+    assert decoded.origin == replace(ORIGIN, study="1.2", frame_of_reference="1.3", instance="1.4")
+
+
+@pytest.mark.parametrize("patient", ["", None, "OTHER"])
+def test_patient_ids_are_only_compared(patient: str | None) -> None:
+    decoded = image(PatientID=patient).plane
+    assert decoded is not None
+    assert decoded.origin.patient == (hashlib.sha256(patient.encode()).hexdigest() if patient else None)
+    assert decoded.origin != ORIGIN
+
+
+def test_identifiers_are_part_of_no_text() -> None:
+    uids = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+    decoded = image(PatientID="4711", **dict.fromkeys(uids, "1.2.826.4711"))
     assert "4711" not in repr(decoded)

@@ -287,6 +287,34 @@ def test_truncated_pixels_are_rejected(syntax: uid.UID) -> None:
         decode(dicom(film(), syntax, coded=coded[: len(coded) * 2 // 3]))
 
 
+@pytest.mark.parametrize("syntax", LOSSLESS[:4], ids=lambda value: value.name)
+@pytest.mark.parametrize("attributes", [{}, {"NumberOfFrames": 0}, {"Rows": 30}], ids=["frames", "none", "rows"])
+def test_pixels_longer_than_one_frame_are_rejected(syntax: uid.UID, attributes: dict[str, Any]) -> None:
+    one = film().tobytes()
+    data = one if "Rows" in attributes else 2 * one
+    needed = len(one) * 30 // 40 if "Rows" in attributes else len(one)
+    with pytest.raises(UnreadableImageError, match=f"has {len(data)} bytes, .* need {needed} for one frame") as caught:
+        decode(dicom(film(), syntax, PixelData=data, **attributes))
+    assert caught.value.status == 400
+
+
+def test_pixels_may_have_the_padding_of_an_odd_length_and_no_more() -> None:
+    odd = film(39, 41)
+    assert decode(dicom(odd, PixelData=odd.tobytes() + b"\0")).height == 39
+    with pytest.raises(UnreadableImageError):
+        decode(dicom(odd, PixelData=odd.tobytes() + b"\0\0\0"))
+    with pytest.raises(UnreadableImageError):
+        decode(dicom(film(), PixelData=film().tobytes() + b"\0\0"))
+
+
+def test_pixels_of_ybr_full_422_have_two_samples_each() -> None:
+    declared: dict[str, Any] = {"PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0}
+    color = np.full((40, 48, 3), 128, np.uint8)
+    assert decode(dicom(color, PixelData=bytes([128]) * (40 * 48 * 2), **declared)).width == 48
+    with pytest.raises(UnreadableImageError):
+        decode(dicom(color, PixelData=bytes([128]) * (40 * 48 * 3), **declared))
+
+
 def test_truncated_jpeg_ls_does_not_hang() -> None:
     """CharLS 2 would read 2**31 bits: five seconds."""
     coded = bytes(dicom(film(top=4095, kind=np.uint16), uid.JPEGLSNearLossless))

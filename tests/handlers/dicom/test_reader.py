@@ -99,6 +99,7 @@ def test_patient_data_is_not_parsed_logged_or_quoted(caplog: pytest.LogCaptureFi
     caplog.set_level(logging.DEBUG)
     parsed = opened.read(dicom(film()), Limits()).dataset
     assert "PatientName" not in parsed
+    assert "PatientID" not in parsed
     assert "SECRET" not in str(parsed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -67,6 +67,7 @@ def slices(*pixels: np.ndarray[Any, Any]) -> bytes:
     def slice_file(number: int) -> bytes:
         return dicom(
             pixels[number],
+            SOPInstanceUID=f"1.2.3.{number}",
             Modality="MR",
             SeriesInstanceUID="1.2.3",
             PixelSpacing=[0.5, 2.0],
