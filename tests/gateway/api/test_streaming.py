@@ -154,6 +154,32 @@ def test_a_request_that_is_rejected_as_a_whole_has_its_status(path: str, request
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [{"instances": [{"b64": base(ONE)}] * 9, "other": 1}, {"image": base(ONE), "instances": [{"b64": base(ONE)}]}],
+)
+def test_a_fault_of_the_whole_request_that_the_server_finds_has_its_status(body: dict[str, Any]) -> None:
+    backend = FakeBackend()
+    response = post(backend, json=body)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
+    assert response.json()["detail"] == post(backend, json=body, headers={}).json()["detail"]
+
+
+def test_a_fault_that_the_server_finds_after_a_comment_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.event_stream.KEEP_ALIVE_SECONDS", 0.05)
+
+    class Slow(FakeBackend):
+        async def infer(self, request: ModelRequest) -> ModelResponse:
+            await asyncio.sleep(0.5)
+            return ModelResponse(404, "", b"")
+
+    response = post(Slow(), content=ONE)
+    assert (response.status_code, response.text.startswith(": keep-alive")) == (200, True)
+    received = list(events(response.text))
+    assert [event for event, _ in received] == ["accepted", "error"]
+    assert received[-1][1]["status"] == 404
+
+
 def test_a_request_that_only_the_server_can_read_is_an_error_and_is_not_recorded(tmp_path: Path) -> None:
     history = SqliteHistory(tmp_path / "history.sqlite3")
 
