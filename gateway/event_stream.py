@@ -1,6 +1,7 @@
 """Response that sends events as they occur (`text/event-stream`, WHATWG HTML, section 9.2)."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -8,9 +9,12 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.errors import ProblemError
+
 MEDIA_TYPE: Final = "text/event-stream"
 KEEP_ALIVE_SECONDS: Final = 15.0
 """Proxies and clients end connections on which nothing arrives for a time, 60 s by default in nginx and httpx."""
+_WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 Emit = Callable[[str, Any], Awaitable[None]]
 """Sends an event: its name, and its data, which become one line of JSON."""
 
@@ -18,33 +22,44 @@ Emit = Callable[[str, Any], Awaitable[None]]
 class EventStream(Response):
     """Sends what `produce` emits, and comments in between; cancels `produce` when the client disconnects.
 
-    Starlette's StreamingResponse would leave the work to the garbage collector then. `produce` must not raise.
+    Starlette's StreamingResponse would leave the work to the garbage collector then. The response starts with the first
+    event or comment. Until then, `produce` may raise a ProblemError, which becomes the response; `is_started` says so.
     """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, produce: Callable[[Emit], Awaitable[None]]) -> None:
+    def __init__(self, produce: Callable[["EventStream", Emit], Awaitable[None]]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})  # nginx must not collect it
         del self.headers["content-length"]
         self._produce = produce
+        self.is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of ASGI
         """Send the response."""
+        writing = anyio.Lock()
 
         async def write(text: str) -> None:
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            async with writing:
+                if not self.is_started:
+                    self.is_started = True
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
         async def emit(event: str, data: Any) -> None:
             await write(encode(event, data))
 
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        complete = False
+        complete, problem = False, None
         async with anyio.create_task_group() as group:
             group.start_soon(_write_comments, write)
             group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
-            await self._produce(emit)
+            try:
+                await self._produce(self, emit)
+            except ProblemError as error:
+                problem = error
             complete = True
             group.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
         if complete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -56,8 +71,19 @@ def encode(event: str, data: Any) -> str:
 
 
 def is_requested(accept: str) -> bool:
-    """Return whether a header Accept names events first."""
-    return accept.partition(",")[0].partition(";")[0].strip().lower() == MEDIA_TYPE
+    """Return whether a header Accept prefers events; of equal weights, the first one counts."""
+    ranges = [item.split(";") for item in accept.split(",") if item.strip()]
+    weights = [_weight(parameters) for _, *parameters in ranges]
+    best = max(weights, default=0.0)
+    return best > 0 and ranges[weights.index(best)][0].strip().lower() == MEDIA_TYPE
+
+
+def _weight(parameters: list[str]) -> float:
+    """Return the weight that `q` states, 1 without it; 0 if it is invalid, which the model server rejects."""
+    for name, _, value in (item.partition("=") for item in parameters):
+        if name.strip().lower() == "q":
+            return float(value) if _WEIGHT.fullmatch(value.strip()) else 0.0
+    return 1.0
 
 
 async def _write_comments(write: Callable[[str], Awaitable[None]]) -> None:

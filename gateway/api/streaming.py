@@ -30,6 +30,8 @@ _MAX_PAUSE: Final = 60.0
 """Longest Retry-After in seconds to wait for, and how often an image is sent to a busy server."""
 _IMAGE_STATUSES: Final = (413, 415, 422)
 """Statuses that concern one image, like those of a rejection within a list."""
+_REQUEST_STATUSES: Final = (400, 404)
+"""Statuses that every image of the request would get."""
 
 
 async def respond(request: Request, target: Target, body: RequestBody, caller: Caller) -> EventStream:
@@ -67,21 +69,30 @@ class _Batch:
     rejections: int = 0
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARALLEL))
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_accepted: bool = False
 
-    async def produce(self, emit: Emit) -> None:
-        """Emit all events of the request."""
+    async def produce(self, stream: EventStream, emit: Emit) -> None:
+        """Emit all events of the request; raises its ProblemError if nothing was sent yet."""
         total = len(self.images)
-        await emit("accepted", {"total": total, "request_id": self.request.state.request_id})
         try:
             async with anyio.create_task_group() as tasks:
                 for index in range(total):
                     tasks.start_soon(self._analyse, index, emit)
         except ExceptionGroup as group:  # the other images were cancelled
             error, *_ = [self._problem(error) for error in group.exceptions]
+            if error.status in _REQUEST_STATUSES and not stream.is_started:
+                raise error from None
+            await self._accept(emit)
             self.request.state.stream_status = error.status
             await emit("error", problems.details(self.request, error))
         else:
             await emit("done", {"total": total, "predictions": self.predictions, "rejections": self.rejections})
+
+    async def _accept(self, emit: Emit) -> None:
+        """Emit the first event, once an image shows that the server accepts the request."""
+        if not self.is_accepted:
+            self.is_accepted = True
+            await emit("accepted", {"total": len(self.images), "request_id": self.request.state.request_id})
 
     def _problem(self, error: Exception) -> ProblemError:
         """Return an error to show; any bug is logged with its traceback, and rendered without."""
@@ -98,6 +109,7 @@ class _Batch:
                 await self._emit(index, item, history, emit)
 
     async def _emit(self, index: int, item: Document, history: str | None, emit: Emit) -> None:
+        await self._accept(emit)
         is_prediction = model_response.is_prediction(item)
         self.predictions += is_prediction
         self.rejections += not is_prediction

@@ -61,15 +61,25 @@ def read(body: RequestBody) -> Iterator[ImageContent]:
 
 
 def inflate(body: RequestBody) -> bytes:
-    """Return the decompressed body, unchanged if it is damaged."""
+    """Return the decompressed body, unchanged if it is damaged or has an unknown Content-Encoding."""
+    content = decoded(body)
+    return body.content if content is None else content
+
+
+def decoded(body: RequestBody) -> bytes | None:
+    """Return the decompressed body; None if it is damaged or has an unknown Content-Encoding."""
     with contextlib.suppress(OSError, EOFError, zlib.error):
         match body.encoding.strip().lower():
+            case "" | "identity":
+                return body.content
             case "gzip" | "x-gzip":
                 with gzip.GzipFile(fileobj=BytesIO(body.content)) as file:
                     return file.read(_MAX_BYTES)
             case "deflate":
-                return zlib.decompressobj().decompress(body.content, _MAX_BYTES)
-    return body.content
+                inflater = zlib.decompressobj()
+                content = inflater.decompress(body.content, _MAX_BYTES)
+                return content if inflater.eof and not inflater.unused_data else None
+    return None
 
 
 def parse(content: bytes) -> Any:

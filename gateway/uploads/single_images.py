@@ -39,7 +39,9 @@ def split(body: RequestBody) -> list[SingleImage] | None:
 
     Returns None for a body that the model server rejects as a whole, such as a damaged zip.
     """
-    content = image_contents.inflate(body)
+    content = image_contents.decoded(body)
+    if content is None:
+        return None
     if content.startswith(image_contents.ZIP):
         return _zip(content, body)
     document = image_contents.parse(content)

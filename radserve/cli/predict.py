@@ -75,8 +75,8 @@ def predict(options: Options) -> None:
     call is interrupted, the same call with --resume continues.
 
     Exit codes:
-    0    every image that was sent has a result, and every picture is written
-    1    at least one image has no result; its line says why
+    0    every image has a result, and every picture is written
+    1    at least one image has no result, also in --out before --resume; its line says why
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
@@ -102,8 +102,10 @@ def _send(options: Options, found: Sequence[Source], assurances: dict[str, str])
     pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
     report = _report(options)
     pending: Sequence[Source] = found
+    rejected = 0
     if isinstance(report, ResultFile):
         pending = report.pending(found)
+        rejected = report.rejections(found, pending)
         options = replace(options, version=options.version or report.version)
     skipped, sources = len(found) - len(pending), pending[: options.limit]
     pictures.check(sources)
@@ -117,9 +119,16 @@ def _send(options: Options, found: Sequence[Source], assurances: dict[str, str])
         typer.echo(f"Interrupted after {counts[True]} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if len(found) > 1 or skipped or counts[False]:
-        had = f" {skipped} were in {options.out} already." if skipped else ""
+        had = f" {skipped} were in {options.out} already{_without(rejected, options)}." if skipped else ""
         typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.{had}", err=True)
-    return counts[False]
+    return counts[False] + rejected
+
+
+def _without(rejected: int, options: Options) -> str:
+    """Describe what images with a row of an earlier call lack."""
+    results = f", {rejected} of them without a result" if rejected else ""
+    folders = options.masks or options.overlays or options.explain
+    return results + (", and this call wrote no pictures of them" if folders else "")
 
 
 def _assurances(items: Sequence[str]) -> dict[str, str]:

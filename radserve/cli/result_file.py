@@ -40,6 +40,7 @@ class Row:
     status: int | None
     model: str | None
     version: str | None
+    model_sha256: str | None
     sha256: str | None
     repair: str | None
     prevalence: float | None
@@ -72,7 +73,7 @@ class ResultFile(Report):
         self._kept = list(kept)
         self._begun = False
         results = [row for row in kept if row.status == HTTPStatus.OK]
-        self._earlier = {(row.version, row.repair, row.prevalence) for row in results}
+        self._earlier = {(row.version, row.model_sha256, row.repair, row.prevalence) for row in results}
 
     @classmethod
     def start(cls, path: Path) -> Self:
@@ -102,12 +103,18 @@ class ResultFile(Report):
     @property
     def version(self) -> str | None:
         """The version of all results that the file had; None without one, or if there are several."""
-        versions = {version for version, _, _ in self._earlier}
+        versions = {version for version, *_ in self._earlier}
         return versions.pop() if len(versions) == 1 else None
 
     def has(self, name: str) -> bool:
         """Return whether a file has a row already."""
         return self._row(name) is not None
+
+    def rejections(self, sources: Sequence[Source], pending: Sequence[Source]) -> int:
+        """Return how many of the images that are not `pending` have a row without a result."""
+        again = {source.name for source in pending}
+        rows = [self._row(source.name) for source in sources if source.name not in again]
+        return sum(row is not None and row.status != HTTPStatus.OK for row in rows)
 
     def pending(self, sources: Sequence[Source]) -> list[Source]:
         """Return the images to send; raises InvalidCallError if one has the name of another image with a result.
@@ -143,8 +150,8 @@ class ResultFile(Report):
     def add(self, outcome: Outcome) -> bool:
         """Receive one outcome; return whether `flush` is due.
 
-        Raises InvalidCallError if the file cannot be written, or has results of another version, or for another repair
-        or prevalence.
+        Raises InvalidCallError if the file cannot be written, or has results of another version or model file, or for
+        another repair or prevalence.
         """
         if not isinstance(outcome.result, Problem):
             self._require_alike(outcome.result)
@@ -157,16 +164,17 @@ class ResultFile(Report):
             raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
 
     def _require_alike(self, result: Prediction | Segmentation) -> None:
-        """Raise InvalidCallError if no result of earlier calls has the version, repair and prevalence of this one."""
-        version, repair, share = result.model.version, result.raw.get("repair"), result.raw.get("prevalence")
-        for other_version, other_repair, other_share in self._earlier:
-            if (other_version, other_repair) == (version, repair) and not _differ(other_share, share):
+        """Raise InvalidCallError if no earlier result has the model file, repair and prevalence of this one."""
+        alike = result.model.version, result.model.sha256, result.raw.get("repair")
+        share = result.raw.get("prevalence")
+        for *other, other_share in self._earlier:
+            if tuple(other) == alike and not _differ(other_share, share):
                 return
         if self._earlier:
             others = "; ".join(sorted(_conditions(*item) for item in self._earlier))
             raise InvalidCallError(
                 f"--resume: {self.path} has results of {others}, and the server now sends results of "
-                f"{_conditions(version, repair, share)}. Give the options of the first call, or choose another file."
+                f"{_conditions(*alike, share)}. Give the options of the first call, or choose another file."
             )
 
     @abstractmethod
@@ -208,7 +216,8 @@ class JsonLinesFile(ResultFile):
             status = problem.get("status") if problem else HTTPStatus.OK
             sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
             conditions = document.get("repair"), document.get("prevalence")
-            yield Row(document["file"], status, model.get("name"), model.get("version"), sha256, *conditions, line)
+            names = model.get("name"), model.get("version"), model.get("sha256")
+            yield Row(document["file"], status, *names, sha256, *conditions, line)
 
 
 class CsvFile(ResultFile):
@@ -241,7 +250,8 @@ class CsvFile(ResultFile):
                 status = int(row["status"]) if row["status"] else None
                 prevalence = float(row["prevalence"]) if row["prevalence"] else None
                 conditions = row["repair"] or None, prevalence
-                yield Row(row["file"], status, row["model"], row["version"], row["image_sha256"], *conditions, cells)
+                names = row["model"], row["version"], row["model_sha256"]
+                yield Row(row["file"], status, *names, row["image_sha256"], *conditions, cells)
 
 
 class ParquetFile(ResultFile):
@@ -288,7 +298,8 @@ class ParquetFile(ResultFile):
         table = pd.read_parquet(path).astype(object)
         for row in table.where(table.notna(), None).to_dict("records"):
             conditions = row["image_sha256"], row["repair"], row["prevalence"]
-            yield Row(row["file"], row["status"], row["model"], row["version"], *conditions, row)
+            names = row["model"], row["version"], row["model_sha256"]
+            yield Row(row["file"], row["status"], *names, *conditions, row)
 
 
 _FORMATS: Final[dict[str, type[ResultFile]]] = {".csv": CsvFile, ".jsonl": JsonLinesFile, ".parquet": ParquetFile}
@@ -352,10 +363,11 @@ def _require_same(conditions: Conditions, path: Path, results: Iterable[Row]) ->
         raise InvalidCallError(f"--resume: {path} has results {option}; choose another file.")
 
 
-def _conditions(version: str | None, repair: str | None, prevalence: float | None) -> str:
+def _conditions(version: str | None, sha256: str | None, repair: str | None, prevalence: float | None) -> str:
     """Describe the conditions of a result."""
     share = "" if prevalence is None else f" for prevalence {prevalence:g}"
-    return f"version {version}{share}{f' with --repair {repair}' if repair else ''}"
+    model = f"version {version} (SHA-256 {sha256[:12]})" if sha256 else f"version {version}"
+    return f"{model}{share}{f' with --repair {repair}' if repair else ''}"
 
 
 def _differ(first: float | None, second: float | None) -> bool:

@@ -1,11 +1,13 @@
 """Predictions as events, which have the results of the JSON response."""
 
 import asyncio
+import gzip
 import io
 import json
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.history.sqlite import SqliteHistory
 from gateway.metrics import REGISTRY
-from tests.gateway.api.test_predictions import BODIES, JSON, ONE, PATH, THREE, TWO, base, instances, zipped
+from tests.gateway.api.test_predictions import BODIES, JSON, ONE, PATH, THREE, TWO, base, encoded, instances, zipped
 from tests.gateway.application import gateway, running_client, services, serving
 from tests.gateway.fake_backend import FakeBackend, json_response, prediction, respond
 
@@ -71,6 +73,21 @@ def test_events_have_the_results_of_the_json_response(verb: str) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("Text/Event-Stream; q=1.0, */*", "text/event-stream; charset=utf-8"),
+        ("application/json;q=0.5, text/event-stream", "text/event-stream; charset=utf-8"),
+        ("text/event-stream;q=0", "application/json"),
+        ("text/event-stream;q=0.1, application/json", "application/json"),
+        ("application/json, text/event-stream", "application/json"),
+        ("text/event-stream;q=x, application/json", "application/json"),
+    ],
+)
+def test_events_are_sent_only_to_a_client_that_prefers_them(accept: str, media_type: str) -> None:
+    assert post(FakeBackend(), headers={"Accept": accept}, content=ONE).headers["content-type"] == media_type
+
+
 def verify(received: list[Event], expected: list[dict[str, Any]]) -> None:
     items = {data["index"]: data for event, data in received if event in ("prediction", "rejection")}
     assert [comparable(items[index]["result"]) for index in range(len(items))] == expected
@@ -111,6 +128,11 @@ def test_a_repair_of_the_form_reaches_the_server() -> None:
         (f"{PATH}?repair=mirror&repair=invert", {"content": ONE}, 400),
         (PATH, {"content": b"{ not JSON"}, 400),
         (PATH, {"content": zipped(ONE)[:-30]}, 400),
+        (PATH, {"content": gzip.compress(ONE)[:-9], "headers": encoded("gzip")}, 400),
+        (PATH, {"content": zlib.compress(ONE)[:-5], "headers": encoded("deflate")}, 400),
+        (PATH, {"content": ONE, "headers": encoded("gzip")}, 400),
+        (PATH, {"content": ONE, "headers": encoded("br")}, 415),
+        (PATH, {"content": ONE, "headers": encoded("zstd")}, 415),
         (PATH, {"content": zipped()}, 400),
         (PATH, {"content": b"", "headers": {}}, 400),
         (PATH, {"content": instances(*[b""] * 161), "headers": JSON}, 413),
@@ -130,6 +152,32 @@ def test_a_request_that_is_rejected_as_a_whole_has_its_status(path: str, request
 
     response = post(FakeBackend(script), path, **request_ | {"headers": request_.get("headers", {}) | EVENTS})
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"instances": [{"b64": base(ONE)}] * 9, "other": 1}, {"image": base(ONE), "instances": [{"b64": base(ONE)}]}],
+)
+def test_a_fault_of_the_whole_request_that_the_server_finds_has_its_status(body: dict[str, Any]) -> None:
+    backend = FakeBackend()
+    response = post(backend, json=body)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
+    assert response.json()["detail"] == post(backend, json=body, headers={}).json()["detail"]
+
+
+def test_a_fault_that_the_server_finds_after_a_comment_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.event_stream.KEEP_ALIVE_SECONDS", 0.05)
+
+    class Slow(FakeBackend):
+        async def infer(self, request: ModelRequest) -> ModelResponse:
+            await asyncio.sleep(0.5)
+            return ModelResponse(404, "", b"")
+
+    response = post(Slow(), content=ONE)
+    assert (response.status_code, response.text.startswith(": keep-alive")) == (200, True)
+    received = list(events(response.text))
+    assert [event for event, _ in received] == ["accepted", "error"]
+    assert received[-1][1]["status"] == 404
 
 
 def test_a_request_that_only_the_server_can_read_is_an_error_and_is_not_recorded(tmp_path: Path) -> None:

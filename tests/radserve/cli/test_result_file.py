@@ -84,11 +84,34 @@ def test_a_call_continues_where_the_last_one_stopped(odd: Scripted, films: Path,
     assert predict(odd, films, "--out", out, "--limit", 2).returncode == 1
     assert len(odd.requests) == 2
     done = predict(odd, films, "--out", out, "--resume")
-    assert (done.returncode, done.stderr) == (0, "2 images analysed, 0 failed. 2 were in " + f"{out} already.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"2 images analysed, 0 failed. 2 were in {out} already, 1 of them without a result.\n",
+    )
     assert names(out) == ["1", "2", "3", "4"]
     assert len(odd.requests) == 4
-    assert predict(odd, films, "--out", out, "--resume").returncode == 0
+    assert predict(odd, films, "--out", out, "--resume").returncode == 1
     assert len(odd.requests) == 4
+
+
+def test_a_call_says_that_it_writes_no_pictures_of_earlier_images(odd: Scripted, films: Path, tmp_path: Path) -> None:
+    out, film = tmp_path / "a.csv", films / "1.png"
+    predict(odd, film, "--out", out)
+    done = predict(odd, film, "--out", out, "--resume", "--explain", tmp_path / "heat")
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"0 images analysed, 0 failed. 1 were in {out} already, and this call wrote no pictures of them.\n",
+    )
+
+
+def test_results_of_another_model_file_of_the_version_are_not_added(odd: Scripted, films: Path, out: Path) -> None:
+    predict(odd, films / "1.png", "--out", out)
+    before = out.read_bytes()
+    other = {"name": "chest", "version": "1.0.0", "sha256": "b" * 64}
+    odd.script = lambda request: document(prediction(request.body, model=other))
+    done = predict(odd, films / "1.png", films / "3.png", "--out", out, "--resume")
+    assert (done.returncode, out.read_bytes()) == (2, before)
+    assert "the server now sends results of version 1.0.0 (SHA-256 bbbbbbbbbbbb)" in done.stderr
 
 
 def test_images_after_a_failure_of_the_server_are_sent_again(odd: Scripted, films: Path, out: Path) -> None:
@@ -99,7 +122,7 @@ def test_images_after_a_failure_of_the_server_are_sent_again(odd: Scripted, film
     predict(odd, films, "--out", out)
     odd.script = answer
     done = predict(odd, films, "--out", out, "--resume")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert sorted(names(out)) == ["1", "2", "3", "4"]
     assert {row["status"] for row in rows(out)} == {200, 400}
 
@@ -110,7 +133,7 @@ def test_a_line_that_was_cut_off_is_repeated(odd: Scripted, films: Path, tmp_pat
     predict(odd, films, "--out", out)
     whole = out.read_bytes()
     out.write_bytes(whole[:-20])
-    assert predict(odd, films, "--out", out, "--resume").returncode == 0
+    assert predict(odd, films, "--out", out, "--resume").returncode == 1
     assert out.read_bytes() == whole
 
 
@@ -191,7 +214,7 @@ def test_a_rejection_that_depends_on_the_options_is_repeated(odd: Scripted, film
 
 def test_two_spellings_of_a_name_are_one_image(odd: Scripted, films: Path, out: Path) -> None:
     predict(odd, films, "--out", out)
-    assert predict(odd, f"{films.parent}/./films", films / ".." / "films", "--out", out, "--resume").returncode == 0
+    assert predict(odd, f"{films.parent}/./films", films / ".." / "films", "--out", out, "--resume").returncode == 1
     assert len(odd.requests) == 4
 
 
@@ -216,7 +239,7 @@ def test_results_for_another_prevalence_than_before_are_not_added(odd: Scripted,
     before = out.read_bytes()
     done = predict(odd, films, "--out", out, "--resume")
     assert (done.returncode, out.read_bytes()) == (2, before)
-    assert "has results of version 1.0.0 for prevalence 0.1, and the server now sends results of" in done.stderr
+    assert " for prevalence 0.1, and the server now sends results of" in done.stderr
     assert predict(odd, films, "--out", out, "--resume", "--prevalence", "0.1").returncode == 0
     assert names(out) == ["1", "2", "3", "4"]
 
