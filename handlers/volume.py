@@ -18,7 +18,7 @@ _MIN_COSINE: Final = 0.9998
 _MIN_DISTANCE: Final = 0.01
 """Smallest distance of two slices in mm; the thinnest published stacks have 0.2."""
 _MAX_DISTANCE: Final = 50.0
-"""Largest plausible distance of two slices in mm: localizers have up to 30."""
+"""Largest plausible distance of two slices in mm."""
 _MAX_STEP: Final = 3.5
 """Largest distance of two slices as a multiple of the usual one: bridges two missing slices, and rounding."""
 _MAX_VARIATION: Final = 0.1

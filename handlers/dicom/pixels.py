@@ -147,7 +147,10 @@ def _native(source: DicomObject) -> Samples:
 
 
 def _check_length(source: DicomObject) -> None:
-    """Reject pixel data longer than one frame and its padding (PS3.5 section 8.2), which pydicom would cut off."""
+    """Reject pixel data longer than one frame and its padding, which pydicom would cut off.
+
+    The padding is one byte (PS3.5 section 8.2); up to three are accepted, because some exporters pad to four.
+    """
     rows, columns, count, allocated = (
         _integer(source, keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
     )
@@ -155,7 +158,7 @@ def _check_length(source: DicomObject) -> None:
     if source.get("PhotometricInterpretation") == "YBR_FULL_422":
         needed = needed // 3 * 2
     length = len(source.table("PixelData"))
-    if length > needed + needed % 2:
+    if length > needed + 3:
         raise UnreadableImageError(
             f"The Pixel Data (7FE0,0010) of the DICOM object has {length} bytes, but Rows {rows}, Columns {columns}, "
             f"SamplesPerPixel {count} and BitsAllocated {allocated} need {needed} for one frame; export the object "

@@ -98,9 +98,6 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
         "study": None,
         "frame": None,
         "series": "1.2.826.0.1.3680043.8.498.7",
-        "study": None,
-        "patient": "SECRET-4711",
-        "frame": None,
         "modality": "MR",
         "instance": 3,
         "position": [-32, -32, 12.5],
@@ -117,7 +114,6 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
     assert headers[0] == dict.fromkeys(expected) | {
         "patient": "SECRET-4711",
         "modality": "DX",
-        "patient": "SECRET-4711",
         "position": [1, 2, 3],
         "rows": 40,
         "columns": 48,

@@ -298,13 +298,14 @@ def test_pixels_longer_than_one_frame_are_rejected(syntax: uid.UID, attributes: 
     assert caught.value.status == 400
 
 
-def test_pixels_may_have_the_padding_of_an_odd_length_and_no_more() -> None:
+def test_pixels_may_be_padded_to_a_multiple_of_four_and_no_more() -> None:
     odd = film(39, 41)
     assert decode(dicom(odd, PixelData=odd.tobytes() + b"\0")).height == 39
+    assert decode(dicom(odd, PixelData=odd.tobytes() + b"\0\0\0")).height == 39
     with pytest.raises(UnreadableImageError):
-        decode(dicom(odd, PixelData=odd.tobytes() + b"\0\0\0"))
+        decode(dicom(odd, PixelData=odd.tobytes() + b"\0\0\0\0\0"))
     with pytest.raises(UnreadableImageError):
-        decode(dicom(film(), PixelData=film().tobytes() + b"\0\0"))
+        decode(dicom(film(), PixelData=film().tobytes() + b"\0\0\0\0"))
 
 
 def test_pixels_of_ybr_full_422_have_two_samples_each() -> None:

@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 async def check(folder: Path, initialize: str, max_seconds: float = 30.0) -> None:
     write_archive(folder / "store", initialize=initialize)
     (model,) = verified_models.select(folder / "store", ["brightness"])
-    unpacked = verified_models.unpack(model.entry, folder / "store", folder)
+    unpacked = verified_models.unpack(model.entry, folder / "store", folder, 30)
     await preflight.check(model, unpacked, folder / "store", 1, max_seconds)
 
 
