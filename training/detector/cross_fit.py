@@ -10,6 +10,7 @@ from handlers.domain.detector import PART, Metric
 from training.detector import gaussian, pose
 from training.detector.calibration import FOLDS, Distances
 from training.detector.observations import Observations
+from training.errors import RunError
 from training.settings import Augmentation
 
 Tensors = dict[str, torch.Tensor]
@@ -61,15 +62,21 @@ def fit_to(sample: Sample, shape: Shape) -> Tensors:
 
 
 def cross_fitted(sample: Sample, shape: Shape) -> HeldOut:
-    """Measure each image by a fit to the other groups, in `FOLDS` parts.
+    """Measure each image by a fit to the other groups, in `FOLDS` parts, or one a group if there are fewer.
 
-    Only for evidence that does not depend on the network, which has seen all of these images.
+    Only for evidence that does not depend on the network, which has seen all of these images. `RunError` for one group.
     """
     names = sorted(set(sample.groups))
-    fold = {name: index % FOLDS for index, name in enumerate(names)}
+    count = min(FOLDS, len(names))
+    if count < 2:
+        raise RunError(
+            "A detector without layers of the network needs training images of at least 2 patients or groups; "
+            f"there is only {names[0]!r}. Train with more, or remove the key 'detector' from training.yaml."
+        )
+    fold = {name: index % count for index, name in enumerate(names)}
     folds = torch.tensor([fold[group] for group in sample.groups])
     pairs, order = [], []
-    for number in range(FOLDS):
+    for number in range(count):
         inside, outside = (torch.nonzero(mask).flatten() for mask in (folds == number, folds != number))
         pairs.append((fit_to(sample.rows(outside), shape), sample.observations.rows(inside)))
         order += inside.tolist()

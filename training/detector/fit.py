@@ -35,7 +35,7 @@ _METHOD: Final = (
     "the largest, each relative to its {each:.0%} quantile of held-out images."
 )
 _FITTED: Final = "{train} training {unit} and {copies} re-encoded copies of each; limits on"
-_CROSS_FITTED: Final = f"these, of {{groups}} {{group}}, in {FOLDS} parts, each by a fit to the other parts"
+_CROSS_FITTED: Final = "these, of {groups} {group}, in {parts} parts, each by a fit to the other parts"
 _HELD_OUT: Final = "{validation} validation {unit} of {groups} {group} and a copy of each"
 _log = logging.getLogger(__name__)
 
@@ -131,6 +131,7 @@ def _fit(source: _Source, options: DetectorSettings, network: Network | None, pa
             copies=options.copies,
             validation=len(sides.validation),
             groups=len(set(held_out.groups)),
+            parts=min(FOLDS, len(set(held_out.groups))),
             unit=notes.unit,
             group=notes.group,
         ),

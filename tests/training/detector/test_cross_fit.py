@@ -5,6 +5,7 @@ from handlers.domain.pose import POSES
 from training.detector import pose
 from training.detector.cross_fit import Sample, Shape, cross_fitted, fit_to, measured
 from training.detector.observations import Observations
+from training.errors import RunError
 from training.settings import Augmentation
 
 from .test_pose import heads
@@ -38,9 +39,15 @@ def test_an_image_is_measured_by_a_fit_without_its_group() -> None:
     assert held_out.distances[name][row] > 3 * within.distances[name][own]
 
 
-def test_every_image_is_measured_once_and_keeps_its_group() -> None:
-    sample = _sample()
+@pytest.mark.parametrize("groups", [30, 3])
+def test_every_image_is_measured_once_and_keeps_its_group(groups: int) -> None:
+    sample = _sample(groups)
     held_out = cross_fitted(sample, SHAPE)
     assert sorted(held_out.groups) == sorted(sample.groups)
     assert all(len(values) == len(sample.groups) for values in held_out.distances.values())
     assert len(held_out.accepted) == len(POSES)
+
+
+def test_one_group_cannot_be_compared_with_others() -> None:
+    with pytest.raises(RunError, match=r"at least 2 patients or groups; there is only 'group 00'.*'detector'"):
+        cross_fitted(_sample(1), SHAPE)
