@@ -26,23 +26,22 @@ def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield started.url
 
 
-def block(language: str) -> str:
-    (result,) = re.findall(rf"```{language}\n(.*?)```", REQUESTS, re.DOTALL)
-    return str(result)
+def lines(language: str) -> str:
+    return "".join(re.findall(rf"```{language}\n(.*?)```", REQUESTS, re.DOTALL))
 
 
 def test_shell_lines_run(url: str) -> None:
-    command = block("sh").replace(HERE, url).replace("curl ", "curl --fail --silent --show-error ")
+    command = lines("sh").replace(HERE, url).replace("curl ", "curl --fail --silent --show-error ")
     environment = os.environ | {"PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     arguments = ["bash", "-euo", "pipefail", "-c", command]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"label":"pneumonia"') == 3
+    assert done.stdout.count('"label":"pneumonia"') == 5  # two of them as events
 
 
 def test_python_lines_run(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(ROOT))
-    exec(compile(block("python").replace(HERE, url), "gateway.md", "exec"), {})
+    exec(compile(lines("python").replace(HERE, url), "gateway.md", "exec"), {})
     label, version, count = capsys.readouterr().out.split()
     assert (label, version) == ("pneumonia", "1.0.0")
     assert int(count) >= 1
