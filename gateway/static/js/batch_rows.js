@@ -6,7 +6,7 @@ import { claimOf, verdict } from "./verdict.js";
 
 /** Kinds of rows in the order of their importance, with their names. */
 export const KINDS = new Map([
-  ["positive", "Positive"], ["uncertain", "Uncertain"], ["doubtful", "Unlike training images"], ["negative", "Negative"],
+  ["positive", "Positive"], ["uncertain", "Uncertain"], ["doubtful", "No finding"], ["negative", "Negative"],
   ["ranked", "Labelled"], ["failed", "Not analysed"], ["pending", "In progress"],
 ]);
 const RANKS = new Map([...KINDS.keys()].map((kind, index) => [kind, index]));

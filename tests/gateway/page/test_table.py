@@ -456,7 +456,7 @@ def test_a_repaired_image_gets_its_own_row(opened: Opener, static_gateway: Gatew
 
     page, table = opened_table(opened, static_gateway, respond)
     choose(page, *films("odd", "negative 0.1", "negative 0.2", "negative 0.3"))
-    table.get_by_role("button", name="Unlike training images 1").click()
+    table.get_by_role("button", name="No finding 1").click()
     expect(table.locator(".batch-open")).to_have_text(["odd.png"])
     table.locator(".batch-open").click()
     table.get_by_role("button", name="Invert and analyse again").click()
