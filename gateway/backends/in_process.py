@@ -64,7 +64,7 @@ class InProcessBackend:
         except RadServeError as error:
             raise SettingsError(f"RADSERVE_GATEWAY_ARCHIVE: {error}") from error
         version = catalog.version(self._entry, self._recipe, path, 100.0, self._service.policy.mode)
-        self._catalog = Catalog.model_validate(catalog.catalog([(self._entry.name, version)]))
+        self._catalog = Catalog.model_validate(catalog.catalog([(self._entry.name, version | {"ready": True})]))
         self._card = catalog.card(path)
         self._sample, _ = mar.sample(path, self._recipe)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")

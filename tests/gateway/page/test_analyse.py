@@ -75,7 +75,6 @@ def test_jpeg_result_shows_label_probability_cutoff_and_model(page: Page, server
     expect(page.locator("#announcement")).to_contain_text(f"film.jpg: {FOUND}, probability of pneumonia")
 
 
-@pytest.mark.firefox
 def test_heat_map_overlays_image(page: Page) -> None:
     choose(page, payload("film.png", SAMPLE.read_bytes()))
     result = shown(page, "film.png")
