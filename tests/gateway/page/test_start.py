@@ -134,14 +134,14 @@ def test_a_version_of_several_can_be_chosen(opened: Opener, static_gateway: Gate
     (chest,) = (model for model in models["models"] if model["name"] == "chest")
     chest["versions"] = [chest["versions"][0] | {"share": 90}, chest["versions"][0] | {"version": "1.1.0", "share": 10}]
     page, _ = start(opened, static_gateway, models, model="chest")
-    expect(page.get_by_label("Version")).to_have_value("")
-    expect(page.get_by_label("Version")).to_contain_text("Server's choice: 1.0.0 90%, 1.1.0 10%")
-    page.get_by_label("Version").select_option("1.1.0")
+    expect(page.locator("#version")).to_have_value("")
+    expect(page.locator("#version")).to_contain_text("Server's choice: 1.0.0 90%, 1.1.0 10%")
+    page.locator("#version").select_option("1.1.0")
     expect(page.locator("#choice-id")).to_have_text("chest 1.1.0")
     document = prediction(IMAGE, model={"name": "chest", "version": "1.1.0", "sha256": "a" * 64})
     page.route(PREDICTIONS, lambda route: route.fulfill(json=document))
     page.reload()
-    expect(page.get_by_label("Version")).to_have_value("1.1.0")
+    expect(page.locator("#version")).to_have_value("1.1.0")
     with page.expect_request(PREDICTIONS) as request:
         choose(page, FILM)
     assert request.value.url.endswith("/api/predictions/chest/1.1.0")

@@ -5,7 +5,7 @@ import type { paths } from "./schema.js";
 declare const process: { argv: [string, string, string, string] };
 
 const [, , baseUrl, image] = process.argv;
-const client = createClient<paths>({ baseUrl });
+const client = createClient<paths, `application/${string}`>({ baseUrl }); // not text/event-stream, which an operation can return too
 const params = { path: { name: "chest" } };
 const bytes = Uint8Array.from(atob(image), (character) => character.charCodeAt(0));
 
