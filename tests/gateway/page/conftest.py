@@ -15,7 +15,7 @@ from tests.server import Server
 
 CHROMIUM = "/usr/bin/chromium"
 FIREFOX = "/usr/bin/firefox-esr"
-PATIENCE = 20_000
+PATIENCE = 40_000
 """Milliseconds; the tests share two cores with servers that start."""
 
 Opener = Callable[..., Page]
