@@ -55,7 +55,7 @@ def test_it_runs_and_shows_its_results(marking: Server, monkeypatch: pytest.Monk
     assert "not like the training images" in predicted
     (rejected,) = (shown[line] for line in shown if "not an image" in line)
     assert "Could not be analysed" in rejected
-    (series,) = (shown[line] for line in shown if "def place" in line)
+    (series,) = (shown[line] for line in shown if line.startswith("SERIES ="))
     assert "3 of 3 slices marked" in series
     assert "no volume" not in series
     (counts,) = (shown[line] for line in shown if line.startswith("analysed"))
