@@ -95,19 +95,19 @@ def predict(options: Options) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-def _send(options: Options, found: Sequence[Source], assurances: dict[str, str]) -> int:
+def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]) -> int:
     """Send the images that have no result yet; return how many failed."""
     # The pictures of an image that was interrupted are replaced.
     replaces = options.force or (options.resume and options.out is not None and options.out.exists())
     pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
     report = _report(options)
-    pending: Sequence[Source] = found
+    pending: Sequence[Source] = listed
     rejected = 0
     if isinstance(report, ResultFile):
-        pending = report.pending(found)
-        rejected = report.rejections(found, pending)
+        pending = report.pending(listed)
+        rejected = report.rejections(listed, pending)
         options = replace(options, version=options.version or report.version)
-    skipped, sources = len(found) - len(pending), pending[: options.limit]
+    skipped, sources = len(listed) - len(pending), pending[: options.limit]
     pictures.check(sources)
     counts: Counter[bool] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
@@ -118,7 +118,7 @@ def _send(options: Options, found: Sequence[Source], assurances: dict[str, str])
         advice = " Add --resume to continue." if options.out else ""
         typer.echo(f"Interrupted after {counts[True]} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if len(found) > 1 or skipped or counts[False]:
+    if len(listed) > 1 or skipped or counts[False]:
         had = f" {skipped} were in {options.out} already{_without(rejected, options)}." if skipped else ""
         typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.{had}", err=True)
     return counts[False] + rejected

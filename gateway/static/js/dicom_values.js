@@ -60,24 +60,24 @@ function elements(buffer) {
   if (buffer.byteLength < 140 || new TextDecoder("latin1").decode(new Uint8Array(buffer, 128, 4)) !== "DICM") return null;
   const names = new Map(Object.entries(TAGS).map(([name, tag]) => [tag, name]));
   const reader = new Reader(buffer);
-  const found = {};
+  const byName = {};
   let isExplicit = true; // the group of the file's meta information always is
   while (!reader.isDone) {
-    if (reader.view.getUint16(reader.at, true) !== 2 && found.syntax) {
-      const syntax = reader.text(found.syntax);
+    if (reader.view.getUint16(reader.at, true) !== 2 && byName.syntax) {
+      const syntax = reader.text(byName.syntax);
       if (syntax !== EXPLICIT && syntax !== IMPLICIT) return null;
       isExplicit = syntax === EXPLICIT;
     }
     const element = reader.header(isExplicit);
     const name = names.get(element.tag);
-    if (name) found[name] = element;
+    if (name) byName[name] = element;
     if (name === "pixels") break;
     reader.skip(element, isExplicit);
   }
-  return { found, reader };
+  return { byName, reader };
 }
 
-/** Return the stored values as signed or unsigned numbers; bits above the stored ones are no part of them. */
+/** Return the stored values as signed or unsigned numbers; bits above the stored ones do not belong to them. */
 function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
   const bytes = buffer.slice(offset, offset + count * (allocated / 8));
   if (allocated === 8) return isSigned ? new Int8Array(bytes) : new Uint8Array(bytes);
@@ -100,30 +100,30 @@ function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
 export function parseValues(buffer) {
   try {
     const parsed = elements(buffer);
-    return parsed?.found.pixels ? described(buffer, parsed) : null;
+    return parsed?.byName.pixels ? described(buffer, parsed) : null;
   } catch (error) {
     if (error instanceof RangeError) return null; // read behind the end: damaged
     throw error;
   }
 }
 
-function described(buffer, { found, reader }) {
-  const integer = (name, missing) => (found[name] ? reader.view.getUint16(found[name].offset, true) : missing);
+function described(buffer, { byName, reader }) {
+  const integer = (name, missing) => (byName[name] ? reader.view.getUint16(byName[name].offset, true) : missing);
   const decimal = (name, missing) => {
-    const value = found[name] ? Number.parseFloat(reader.text(found[name])) : Number.NaN; // of several the first
+    const value = byName[name] ? Number.parseFloat(reader.text(byName[name])) : Number.NaN; // of several the first
     return Number.isFinite(value) ? value : missing;
   };
   const width = integer("columns", 0);
   const height = integer("rows", 0);
   const bits = { allocated: integer("allocated", 0), stored: integer("stored", 0), isSigned: integer("isSigned", 0) === 1 };
-  const text = (name) => (found[name] ? reader.text(found[name]).trim() : "");
+  const text = (name) => (byName[name] ? reader.text(byName[name]).trim() : "");
   const photometric = text("photometric");
   const isGray = /^MONOCHROME[12]$/.test(photometric) && integer("samples", 1) === 1 && decimal("frames", 1) === 1;
   const isWhole = (bits.allocated === 8 || bits.allocated === 16) && bits.stored > 0 && bits.stored <= bits.allocated;
-  if (!isGray || !isWhole || width * height === 0 || found.pixels.length < width * height * (bits.allocated / 8)) return null;
-  const values = samples(buffer, found.pixels, width * height, bits);
+  if (!isGray || !isWhole || width * height === 0 || byName.pixels.length < width * height * (bits.allocated / 8)) return null;
+  const values = samples(buffer, byName.pixels, width * height, bits);
   if (values.length !== width * height) return null;
-  const hasTable = Boolean(found.modalityTable ?? found.table);
+  const hasTable = Boolean(byName.modalityTable ?? byName.table);
   const center = decimal("center", null);
   const range = decimal("width", null);
   return {
@@ -131,7 +131,7 @@ function described(buffer, { found, reader }) {
     slope: decimal("slope", 1) || 1, intercept: decimal("intercept", 0), hasTable,
     padding: paddingOf(values, signed(integer("padding", null), bits), signed(integer("limit", null), bits)),
     isInverse: photometric === "MONOCHROME1" || text("shape") === "INVERSE",
-    isHounsfield: text("modality") === "CT" && !found.modalityTable && (text("type") === "HU" || (text("type") === "" && Boolean(found.intercept))),
+    isHounsfield: text("modality") === "CT" && !byName.modalityTable && (text("type") === "HU" || (text("type") === "" && Boolean(byName.intercept))),
     window: center !== null && range > 0 ? { level: center, width: range } : null,
   };
 }

@@ -16,16 +16,16 @@ let pageNumber = 0; // counts requests, so that only the latest one is shown
 
 /** Show what the address names; `isNew` moves the focus. */
 export async function open({ isNew = false } = {}) {
-  const asked = parseAddress(location.hash);
+  const requested = parseAddress(location.hash);
   const { hash } = location;
   const { state } = window.history;
   closeOpened();
-  byId("view-history").classList.toggle("one", asked.ids.length > 0);
-  if (asked.ids.length > 0) {
-    await showOpened(asked.ids, { isNew, back });
+  byId("view-history").classList.toggle("one", requested.ids.length > 0);
+  if (requested.ids.length > 0) {
+    await showOpened(requested.ids, { isNew, back });
     return;
   }
-  address = asked;
+  address = requested;
   showFilters(address.filters);
   if (isNew && !state?.id) byId("history-heading").focus();
   await showPage();

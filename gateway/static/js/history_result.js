@@ -112,12 +112,12 @@ function others({ entry, prediction }, card) {
 async function loadOthers(entry, list) {
   const parameters = new URLSearchParams({ image: entry.image_sha256, limit: MAX_OTHERS + 1 });
   const { results } = await (await get(`api/results?${parameters}`)).json();
-  const found = results.filter(({ id }) => id !== entry.id).slice(0, MAX_OTHERS);
-  list.replaceChildren(...found.map((other) => make("li", {},
+  const others = results.filter(({ id }) => id !== entry.id).slice(0, MAX_OTHERS);
+  list.replaceChildren(...others.map((other) => make("li", {},
     make("div", {}, make("span", {}, displayName(archiveVersion(other), other.model)), make("span", { class: "identifier" }, ` ${other.model} ${other.version}`)),
     make("div", { class: "small" }, localTime(other.time)), finding(other).tag,
     make("a", { class: "open", href: resultAddress(entry.id, other.id), "aria-label": `Compare with the result of ${localTime(other.time)}, version ${other.version}` }, "Compare"))));
-  if (found.length === 0) list.append(make("li", { class: "small" }, "There are no other results of this image."));
+  if (others.length === 0) list.append(make("li", { class: "small" }, "There are no other results of this image."));
   if (results.length > MAX_OTHERS) list.append(make("li", {}, make("a", { class: "open", href: listAddress({ image: entry.image_sha256 }) }, "All results of this image")));
 }
 

@@ -19,7 +19,7 @@ const AT_ONCE = 64; // files whose headers are read together
 /**
  * Analyse the series among files with a model; return a promise of the other files.
  *
- * `add(result)` shows a result, `others(files, model)` analyses files that are no slices, `reconsider(files)` lets the user
+ * `add(result)` shows a result, `others(files, model)` analyses files that are not slices, `reconsider(files)` lets the user
  * choose another model. Numbered images may be slices of one examination or not, so the page asks.
  */
 export async function takeSeries(files, model, actions) {

@@ -22,8 +22,8 @@ export async function loadStored(id) {
   const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : null, entry.overlay ? loadOverlay(id) : null]);
   const prediction = entry.prediction ? await complete(entry, overlay) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
-  const found = await findVersion(described, connect);
-  const version = archiveVersion(entry) === null ? null : found;
+  const served = await findVersion(described, connect);
+  const version = archiveVersion(entry) === null ? null : served;
   if (prediction && version) checkCatalog(prediction, version);
   return { entry, prediction, version, file, heatMap: entry.overlay === "heat_map" ? overlay : null };
 }

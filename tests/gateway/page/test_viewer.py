@@ -427,7 +427,7 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
     assert requests == [], "nothing that the viewer does is sent"
 
 
-def test_a_film_that_is_no_dicom_file_is_windowed_by_its_gray_levels(opened: Opener, static_gateway: Gateway) -> None:
+def test_another_format_than_dicom_is_windowed_by_its_gray_levels(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, model="chest", prepare=answers(SHOWN, SHOWN, heat_map(98, 140), "png"))
     result = analysed(page, "film.png", SHOWN)
     group = result.get_by_role("group", name="Window of film.png")
