@@ -137,3 +137,10 @@ def opened(browser: Browser) -> Iterator[Opener]:
 def page(opened: Opener, gateway: Gateway) -> Page:
     """Open the page on a desktop screen."""
     return opened(gateway.url)
+
+
+@pytest.fixture(scope="module")
+def modules(browsers: Browsers, static_gateway: Gateway) -> Iterator[Page]:
+    """Open the page, whose modules are called."""
+    with opener(browsers["chromium"]) as open_page:
+        yield open_page(static_gateway.url, ready=False)
