@@ -118,6 +118,7 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
     assert requests == [], "nothing that the viewer does is sent"
 
 
+@pytest.mark.firefox
 def test_another_format_than_dicom_is_windowed_by_its_gray_levels(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(static_gateway.url, model="chest", prepare=answers(SHOWN, SHOWN, heat_map(98, 140), "png"))
     result = analysed(page, "film.png", SHOWN)
@@ -205,6 +206,7 @@ def test_two_fingers_zoom_and_one_moves_or_windows(opened: Opener, static_gatewa
     assert image.bounding_box() == after
 
 
+@pytest.mark.firefox
 def test_a_heat_map_has_a_legend_and_warns_if_it_is_strongest_outside(opened: Opener, static_gateway: Gateway) -> None:
     body = saved(np.kron(thorax(), np.ones((2, 2))).astype(np.uint8), "PNG")
     for row, column, warns in ((10, 10, True), (128, 90, False)):
