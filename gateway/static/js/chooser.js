@@ -47,7 +47,7 @@ function card({ name, versions: [entry] }, onChoose) {
     make("span", { class: "kind-about", id: `${id}-about` },
       make("span", {}, display?.purpose ?? (displayName(entry, name) === title ? "" : title)),
       display ? make("span", { class: "small" }, display.scope) : null,
-      hasCheck(entry) ? null : make("span", { class: "small" }, "No image check: gives a result for any image"),
+      hasCheck(entry) ? null : make("span", { class: "small" }, "No image check: other images get a result, too"),
       warning ? make("span", { class: "flag" }, `Warning: ${warning}`) : null,
       make("span", { class: "identifier" }, name))));
 }

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from handlers.colour_map import heat_colour
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
 from tests.gateway.page.scripted import CHEST, IMAGE, PHOTOGRAPH, PREDICTIONS, catalog, script
@@ -56,7 +58,7 @@ def test_the_start_says_which_models_refuse_other_images(opened: Opener, static_
     page = opened(static_gateway.url, model=None, prepare=lambda page: script(page, models))
     chooser = page.locator("#chooser")
     expect(chooser).to_contain_text("Models with an image check refuse most others, but not all.")
-    check = "No image check: gives a result for any image"
+    check = "No image check: other images get a result, too"
     expect(page.get_by_role("button", name=CHEST, exact=True)).not_to_contain_text(check)
     expect(page.get_by_role("button", name=PHOTOGRAPH, exact=True)).to_contain_text(check)
 
@@ -73,8 +75,17 @@ TEXTS = """async () => {
 }"""
 
 
-def test_one_thing_has_one_name(opened: Opener, static_gateway: Gateway) -> None:
-    assert opened(static_gateway.url, ready=False).evaluate(TEXTS) == [
+COLOURS = """async () => {
+    const { heatColour } = await import("/js/colour_map.js");
+    return Array.from({ length: 256 }, (_, value) => heatColour(value / 255));
+}"""
+
+
+def test_one_thing_has_one_name_and_one_colour(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, ready=False)
+    assert page.evaluate(TEXTS) == [
         *("unusual", "unlike the training images", "unusual or unlike the training images"),
         *("Glioma", "No glioma marked", "Tumour", "Tumour", "Nothing marked"),
     ]
+    drawn = [heat_colour(value / 255) for value in range(256)]  # by the server and in notebooks
+    assert np.abs(np.array(page.evaluate(COLOURS)) - drawn).max() <= 1
