@@ -177,8 +177,10 @@ def _decision(recipe: Recipe) -> str:
         subject = "pixels with a probability"
     else:
         least, subject = "", "images with a calibrated probability"
+    finding = recipe.display.finding if recipe.display else None
+    shown = f" ({finding} on the page)" if finding not in (None, decision.positive) else ""
     return (
-        f"Decision: {subject} of {decision.threshold:.4f} or more are `{decision.positive}`{least}. "
+        f"Decision: {subject} of {decision.threshold:.4f} or more are `{decision.positive}`{shown}{least}. "
         f"{_sentence(decision.chosen)}"
     )
 

@@ -1,17 +1,9 @@
 // Files and requests that failed: a region before the results, never among them.
 
 import { Problem } from "./api.js";
-import { alertReader, button, byId, make } from "./dom.js";
+import { alertReader, button, byId, make, svg } from "./dom.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WARNING_SIGN = "M12 3 2.5 20h19L12 3zm0 6v5m0 3v.5";
-
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 /** Turn an error into a problem; other exceptions are bugs of the page. */
 export function toProblem(error) {
@@ -20,7 +12,7 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-const UNFIT = new Set(["Out of scope", "Unlike the training images"]);
+const UNFIT = new Set(["Out of scope", "Missing attribute", "Unlike the training images", "Unusable image"]);
 
 /** Whether a problem is one of the image, not of the request: another kind of image may be right. */
 export const isUnfit = ({ title }) => UNFIT.has(title);

@@ -122,7 +122,7 @@ export class StoredResult extends Result {
   /** A heat map that is not stored is computed by the version that answered, from the image. */
   updateHeatButton() {
     if (!this.heatButton) return;
-    this.heatButton.disabled = !this.storedHeatMap && !this.hasImage;
+    this.heatButton.disabled = !this.storedHeatMap && (!this.hasImage || this.version === null);
     this.heatButton.parentElement.hidden = !this.storedHeatMap && this.version === null;
   }
 

@@ -82,7 +82,7 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
     page.on("request", lambda request: requests.append(request.url))
     stage.hover()
     expect(group).to_contain_text(
-        "the model always gets the film's own window. Other windows are computed from the file's stored values"
+        "the model always gets the window of the file. Other windows are computed from the file's stored values"
     )
     level, width, preset = group.get_by_label("Level"), group.get_by_label("Width"), group.get_by_label("Window")
     expect(level).to_have_value("2048")
@@ -96,7 +96,7 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
     expected = np.clip((FILM - 2047.5) / 99 + 0.5, 0, 1) * 255
     assert np.abs(narrow - expected).max() <= 0.51
 
-    preset.select_option("Film's own")
+    preset.select_option("Window of the file")
     expect(result.locator("canvas.adjusted")).to_be_hidden()
     group.get_by_role("button", name="Invert").click()
     np.testing.assert_array_equal(shades(result), 255 - FILM // 16)
@@ -123,7 +123,7 @@ def test_another_format_than_dicom_is_windowed_by_its_gray_levels(opened: Opener
     page = opened(static_gateway.url, model="chest", prepare=answers(SHOWN, SHOWN, heat_map(98, 140), "png"))
     result = analysed(page, "film.png", SHOWN)
     group = result.get_by_role("group", name="Window of film.png")
-    group.get_by_label("Window").select_option("Film's own")
+    group.get_by_label("Window").select_option("Image as sent")
     expect(group).to_contain_text("Other windows are computed from the 256 gray levels of the picture")
     group.get_by_label("Window").select_option("Dark areas")
     dark = shades(result)
