@@ -1,0 +1,53 @@
+"""Runs the forward pass of an archive on ONNX Runtime, where its recipe chooses it.
+
+`program.onnx` beside the exported program holds the same graph. Its weights are those in `program.pt2`, referred to by
+offset (ONNX external data), so that no archive holds them twice. Gradients still need torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from handlers.errors import ProgramError
+from handlers.program import Program
+
+
+class OnnxProgram:
+    """A graph, loaded by ONNX Runtime on the CPU with as many threads as torch uses.
+
+    Raises `ProgramError` if the graph, or the weights that it refers to, are missing or invalid.
+    """
+
+    def __init__(self, graph: Path, exported: Path) -> None:
+        self._exported = exported
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise ProgramError(f"{graph}: rejected by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+        (image,) = self._session.get_inputs()
+        self._input = image.name
+
+    def run(
+        self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Run one batch (N, channels, height, width); return only the named outputs, N rows each."""
+        return dict(zip(outputs, self._session.run(list(outputs), {self._input: batch}), strict=True))
+
+    def gradients(
+        self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what `Program.gradients` returns, computed by torch."""
+        return self._program.gradients(batch, weights, output)
+
+    @cached_property
+    def _program(self) -> Program:
+        return Program(self._exported)
