@@ -132,7 +132,7 @@ def _check_weights(source: Source) -> None:
     if not source.lacks_weights:
         raise BuildError(f"{source.weights}: missing, although the recipe ships it. {source.weights_hint}")
     raise MissingWeightsError(
-        f"{source.recipe.name}: skipped, its weights are not shipped. {source.weights_hint} "
+        f"{source.recipe.name}: its weights are not shipped. {source.weights_hint} "
         "(Or use --untrained to try it with placeholder weights.)"
     )
 

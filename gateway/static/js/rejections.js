@@ -31,7 +31,7 @@ export function describe(problem, subject) {
 }
 
 /**
- * Show a problem.
+ * Show a problem; return its element.
  *
  * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
  * `subject` names the model that could not analyse it, `change` lets the user choose another kind of image.
@@ -48,8 +48,29 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
       change && isUnfit(problem) ? button("Choose another kind of image", act(change)) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
-  byId("rejections").hidden = false;
+  update();
   alertReader(`${name}${subject ? " could not be analysed." : ":"} ${problem.message}`);
+  return item;
+}
+
+/** Move the rejections that are shown to one line, which opens: what follows is about other files. */
+export function collapse() {
+  const list = byId("rejection-list");
+  if (list.childElementCount === 0) return;
+  const hadFocus = list.contains(document.activeElement);
+  byId("earlier-list").prepend(...list.children);
+  byId("earlier").open = false;
+  update();
+  if (hadFocus) byId("earlier-count").focus();
+}
+
+/** Show the lists that are not empty. */
+function update() {
+  const [current, earlier] = ["rejection-list", "earlier-list"].map((id) => byId(id).childElementCount);
+  byId("rejections").hidden = current + earlier === 0;
+  byId("rejections").classList.toggle("past", current === 0);
+  byId("earlier").hidden = earlier === 0;
+  byId("earlier-count").textContent = `${earlier} earlier ${earlier === 1 ? "file" : "files"} not analysed`;
 }
 
 /** Enable a button after some seconds, which its text counts down. */
@@ -70,13 +91,13 @@ function delayed(control, seconds) {
 function remove(item) {
   const next = item.nextElementSibling ?? item.previousElementSibling;
   item.remove();
-  if (next) next.querySelector("button").focus();
-  else clear();
+  update();
+  (next?.querySelector("button") ?? byId("results-heading")).focus();
 }
 
 function clear() {
-  byId("rejection-list").replaceChildren();
-  byId("rejections").hidden = true;
+  for (const id of ["rejection-list", "earlier-list"]) byId(id).replaceChildren();
+  update();
   byId("results-heading").focus();
 }
 
