@@ -4,9 +4,11 @@
 offset (ONNX external data), so that no archive holds them twice. Gradients still need torch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnxruntime
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 from handlers.errors import ProgramError
 from handlers.program import Program
+
+_OUT_OF_MEMORY: Final = re.compile(r"failed to allocate|bad_alloc", re.IGNORECASE)
 
 
 class OnnxProgram:
@@ -39,8 +43,16 @@ class OnnxProgram:
     def run(
         self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
     ) -> Mapping[str, NDArray[np.float32]]:
-        """Run one batch (N, channels, height, width); return only the named outputs, N rows each."""
-        return dict(zip(outputs, self._session.run(list(outputs), {self._input: batch}), strict=True))
+        """Run one batch (N, channels, height, width); return only the named outputs, N rows each.
+
+        Raises `MemoryError` if memory runs out, and `RuntimeError` after other errors of ONNX Runtime.
+        """
+        try:
+            rows = self._session.run(list(outputs), {self._input: batch})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            kind = MemoryError if _OUT_OF_MEMORY.search(str(error)) else RuntimeError
+            raise kind(f"ONNX Runtime failed: {error}") from error
+        return dict(zip(outputs, rows, strict=True))
 
     def gradients(
         self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str

@@ -13,7 +13,7 @@ from handlers.classification import Classification
 from handlers.onnx_program import OnnxProgram
 from handlers.program import Program
 from radserve.build import onnx_export
-from tests.handlers.conftest import context
+from tests.handlers.batch import context
 
 
 @pytest.fixture

@@ -54,30 +54,34 @@ def test_gradients_are_those_of_torch(branches: tuple[Branches, Path]) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
+class Wide(torch.nn.Module):
+    """Two layers; the weights of the second take most of the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv2d(3, 64, 3, padding=1)
+        self.second = torch.nn.Conv2d(64, 64, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.second(self.first(x)).mean(dim=(2, 3))}
+
+
 def test_weights_are_read_from_the_exported_program(tmp_path: Path) -> None:
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.Conv2d(64, 64, 3, padding=1))
-    torch.nn.init.normal_(network[1].weight)
-
-    class Named(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = network
-
-        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"logits": self.layers(x).mean(dim=(2, 3))}
-
-    program, graph = tmp_path / "program.pt2", tmp_path / "program.onnx"
-    export(Named().eval(), SHAPE, program)
-    onnx_export.export(Named().eval(), SHAPE, program, graph)
-    assert graph.stat().st_size < 5_000 < 64 * 64 * 9 * 4  # the weights of the second layer alone
+    network, program, graph = Wide().eval(), tmp_path / "program.pt2", tmp_path / "program.onnx"
+    export(network, SHAPE, program)
+    onnx_export.export(network, SHAPE, program, graph)
+    kernel = network.second.weight.detach().numpy().tobytes()
+    assert graph.stat().st_size < 5_000 < len(kernel)
     batch = np.ones((1, *SHAPE), dtype=np.float32)
     before = load(tmp_path).run(batch)["logits"]
-    data, kernel = program.read_bytes(), network[1].weight.detach().numpy().tobytes()
+    data = program.read_bytes()
     assert data.count(kernel) == 1
     program.write_bytes(data.replace(kernel, bytes(len(kernel))))
     after = load(tmp_path).run(batch)["logits"]
-    np.testing.assert_allclose(after[0], network[1].bias.detach().numpy(), atol=1e-6)
-    assert np.abs(after - before).max() > 0.1
+    assert network.second.bias is not None
+    np.testing.assert_allclose(after[0], network.second.bias.detach().numpy(), atol=1e-6)
+    assert np.abs(after - before).max() > 0.01
 
 
 def test_equal_programs_give_equal_graphs(branches: tuple[Branches, Path], tmp_path: Path) -> None:
@@ -126,3 +130,25 @@ def test_a_damaged_graph_is_rejected(branches: tuple[Branches, Path], tmp_path: 
         (tmp_path / "program.pt2").unlink()
     with pytest.raises(ProgramError, match=rf"program\.onnx: rejected by ONNX Runtime {onnxruntime.__version__}: "):
         load(tmp_path)
+
+
+class Huge(torch.nn.Module):
+    """Network whose output needs four terabytes."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": x.mean(dim=(1, 2, 3))[:, None].expand(-1, 1 << 40)}
+
+
+def test_memory_that_runs_out_is_a_memory_error(tmp_path: Path) -> None:
+    exported = torch.export.export(Huge(), (torch.zeros(2, *SHAPE),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(exported, tmp_path / "program.pt2")
+    onnx_export.write(tmp_path / "program.pt2", tmp_path / "program.onnx")
+    with pytest.raises(MemoryError, match="ONNX Runtime failed"):
+        load(tmp_path).run(np.ones((1, *SHAPE), dtype=np.float32))
+
+
+def test_a_batch_of_another_size_is_an_error_of_the_request_only(branches: tuple[Branches, Path]) -> None:
+    program = load(branches[1])
+    with pytest.raises(RuntimeError, match=r"ONNX Runtime failed: .*invalid dimensions"):
+        program.run(np.ones((1, 3, 8, 8), dtype=np.float32))
+    assert program.run(np.ones((1, *SHAPE), dtype=np.float32))
