@@ -33,6 +33,8 @@ class OnnxProgram:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
+        # Idle threads would otherwise spin, and take the cores from the other workers.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
@@ -60,6 +62,6 @@ class OnnxProgram:
         """Return what `Program.gradients` returns, computed by torch."""
         return self._program.gradients(batch, weights, output)
 
-    @cached_property
+    @cached_property  # models without explanations never need it
     def _program(self) -> Program:
         return Program(self._exported)
