@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, Protocol
 
 from handlers.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EXPORTED: Final = "program.pt2"
 ONNX: Final = "program.onnx"
@@ -17,13 +18,13 @@ class Engine(Protocol):
     """Runs the program of an archive; see `handlers.program.Program`."""
 
     def run(
-        self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
-    ) -> Mapping[str, NDArray[np.float32]]:
+        self, batch: "NDArray[np.float32]", outputs: Sequence[str] = ("logits",)
+    ) -> "Mapping[str, NDArray[np.float32]]":
         """Run one batch (N, channels, height, width); return the named outputs, N rows each."""
 
     def gradients(
-        self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self, batch: "NDArray[np.float32]", weights: "NDArray[np.float32]", output: str
+    ) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
         """Differentiate a weighted sum of each row's logits by another output of the same row."""
 
 
@@ -37,7 +38,7 @@ def load(folder: Path, recipe: Recipe, device: str = "cpu") -> Engine:
 
     Other devices than the CPU always use torch.
     """
-    # Imported here: archives are verified without torch, and most need no ONNX Runtime.
+    # Imported here: the supervisor verifies archives without numpy, torch and ONNX Runtime.
     if recipe.runtime.engine == "onnxruntime" and device == "cpu":
         from handlers.onnx_program import OnnxProgram
 
