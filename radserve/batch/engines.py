@@ -1,0 +1,104 @@
+"""Runs the shards of a job: in this process, or with Ray Data on the processes of one or many machines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from radserve.batch import shard as shards
+from radserve.batch.shard import Job, Receipt
+from radserve.errors import ShardError, StoreError
+
+_ATTEMPTS: Final = 4
+"""Attempts on a shard whose worker ends or whose object store fails; more would repeat what an image causes."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes of Ray: their number, the CPUs and GPUs of each; the address of a cluster, None to start one here."""
+
+    count: int
+    cpus: float = 1
+    gpus: float = 0
+    address: str | None = None
+
+
+def run_here(job: Job, indices: Iterable[int]) -> Iterator[Receipt | ShardError]:
+    """Score shards one after the other in this process."""
+    for index in indices:
+        try:
+            yield shards.run(job, index)
+        except (ShardError, StoreError, OSError) as error:
+            yield ShardError(f"shard {index}: {error}")
+
+
+def run_on_ray(job: Job, indices: list[int], workers: Workers) -> Iterator[Receipt | ShardError]:
+    """Score shards in the order in which they are completed; only indices and receipts pass through Ray.
+
+    A worker that ends is replaced, and its shard is scored again. One that fails each time does not stop the others.
+    """
+    ray = _connect(workers)
+    try:
+        dataset = ray.data.from_items([{"shard": index} for index in indices], override_num_blocks=len(indices))
+        receipts = dataset.map(
+            Scorer,
+            fn_constructor_args=(job,),
+            compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(indices)), max_tasks_in_flight_per_actor=2),
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpus,
+            ray_remote_args_fn=_retries,
+        )
+        for row in receipts.iter_rows():
+            failure = row["failure"]
+            yield ShardError(failure) if failure else Receipt.model_validate_json(row["receipt"])
+    finally:
+        ray.shutdown()
+
+
+class Scorer:
+    """A worker: loads the archive once, then scores one shard for each row."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        _ = job.model
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the receipt of a shard as JSON, or the failure."""
+        for _ in range(_ATTEMPTS):
+            (outcome,) = run_here(self._job, [row["shard"]])
+            if isinstance(outcome, Receipt):
+                return {"receipt": outcome.model_dump_json(), "failure": ""}
+            if self._job.model.is_lost:
+                os._exit(1)  # Ray starts a process with a new context
+        return {"receipt": "", "failure": str(outcome)}
+
+
+def _retries() -> dict[str, Any]:
+    return {"max_restarts": -1, "max_task_retries": _ATTEMPTS - 1}
+
+
+def _connect(workers: Workers) -> Any:
+    """Connect to a cluster, or start one on loopback with a key of its own, which ends with this process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if workers.address is None:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    import ray
+    import ray.data
+
+    options: dict[str, Any] = {"address": workers.address}
+    if workers.address is None:
+        cpus, gpus = workers.count * max(workers.cpus, 1), workers.count * workers.gpus
+        options = {"address": "local", "num_cpus": int(cpus), "num_gpus": int(gpus), "include_dashboard": False}
+        options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": 100 * 2**20}
+    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
