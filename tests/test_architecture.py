@@ -38,7 +38,6 @@ MAY_IMPORT: Final = {
     "radserve.build": ("handlers", "training", "radserve.schema", "radserve.host", *BASE),
     "radserve.store": ("handlers", "radserve.auth", "radserve.build", "radserve.host", *BASE),
     "radserve.batch": (
-        "handlers",
         "radserve.build",
         "radserve.client",
         "radserve.schema",
@@ -73,7 +72,7 @@ MAY_IMPORT: Final = {
 }
 """Package -> the packages that it may import. `radserve.cli` may import all of them, and nothing imports it."""
 EXCEPTIONS: Final = {
-    "gateway/backends/in_process.py": ("handlers", "radserve.build"),
+    "gateway/backends/in_process.py": ("radserve.build",),
 }
 """Module -> what it may import besides: the gateway's optional backend runs a model in its own process."""
 

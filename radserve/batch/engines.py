@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from radserve.batch import shard as shards
 from radserve.batch.shard import Job, Receipt
-from radserve.errors import ShardError, StoreError
+from radserve.errors import BatchError, ShardError, StoreError
 
 _ATTEMPTS: Final = 4
 """Attempts on a shard whose worker ends or whose object store fails; more would repeat what an image causes."""
+_STARTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,26 @@ def _retries() -> dict[str, Any]:
     return {"max_restarts": -1, "max_task_retries": _ATTEMPTS - 1}
 
 
+def _init(ray: Any, options: dict[str, Any]) -> None:
+    """Start or find Ray; on a busy machine, its processes may need more than the 30 seconds that Ray gives them."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise BatchError(f"Ray cannot be started or reached ({error}); --workers 1 needs no Ray.") from error
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _STARTS - 1:
+                raise BatchError(f"Ray does not start ({error}); --workers 1 needs no Ray.") from error
+        else:
+            return
+
+
 def _connect(workers: Workers) -> Any:
     """Connect to a cluster, or start one on loopback with a key of its own, which ends with this process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     if workers.address is None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
@@ -95,7 +112,7 @@ def _connect(workers: Workers) -> Any:
         cpus, gpus = workers.count * max(workers.cpus, 1), workers.count * workers.gpus
         options = {"address": "local", "num_cpus": int(cpus), "num_gpus": int(gpus), "include_dashboard": False}
         options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": 100 * 2**20}
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    _init(ray, options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

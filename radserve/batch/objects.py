@@ -100,7 +100,7 @@ class Bucket(Objects):
 
         with self._errors(name):
             file = obstore.open_reader(self._store, self._prefix + name)
-        return cast("BinaryIO", io.BufferedReader(_Raw(file)))  # type: ignore[type-var]
+        return cast("BinaryIO", io.BufferedReader(_Raw(file)))
 
     def read(self, name: str) -> bytes | None:
         """Read an object with one request."""

@@ -39,7 +39,8 @@ def verify(objects: Objects) -> tuple[Plan, Iterator[Checked]]:
 
 def _verify(objects: Objects, plan: Plan) -> Iterator[Checked]:
     masks = {name for name, _ in objects.sizes("masks")} if plan.masks else set()
-    expected, names = set(), []
+    expected: set[str] = set()
+    names: list[str] = []
     for index in range(plan.shards):
         shard = plans.shard(objects, plan, index)
         names += shard.names

@@ -11,7 +11,8 @@ import yaml
 
 import handlers
 from radserve.build import model_store
-from radserve.build.model_store import Entry, Index
+from radserve.build.model_store import Entry
+from tests.radserve.store.conftest import aws, moto_url
 
 
 def pack(folder: Path, store: Path, name: str, version: str = "1.0.0") -> Entry:
@@ -78,4 +79,4 @@ def table(output: Path) -> list[dict[str, Any]]:
     return rows
 
 
-__all__ = ["Index", "command", "images", "models", "pack", "table", "write_images"]
+__all__ = ["aws", "moto_url"]  # fixtures
