@@ -6,12 +6,15 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psutil
+
 from radserve.batch import shard as shards
 from radserve.batch.shard import Job, Receipt
-from radserve.errors import BatchError, ShardError, StoreError
+from radserve.errors import ShardError, StoreError
 
 _ATTEMPTS: Final = 4
 """Attempts on a shard whose worker ends or whose object store fails; more would repeat what an image causes."""
@@ -84,17 +87,26 @@ def _retries() -> dict[str, Any]:
 
 def _init(ray: Any, options: dict[str, Any]) -> None:
     """Start or find Ray; on a busy machine, its processes may need more than the 30 seconds that Ray gives them."""
+    others = {child.pid for child in psutil.Process().children()}
     for attempt in range(_STARTS):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise BatchError(f"Ray cannot be started or reached ({error}); --workers 1 needs no Ray.") from error
+            raise ShardError(f"Ray cannot be started or reached ({error}); --workers 1 needs no Ray.") from error
         except Exception as error:
-            ray.shutdown()
+            _end_children(others)
             if attempt == _STARTS - 1:
-                raise BatchError(f"Ray does not start ({error}); --workers 1 needs no Ray.") from error
+                raise ShardError(f"Ray does not start ({error}); --workers 1 needs no Ray.") from error
         else:
             return
+
+
+def _end_children(others: set[int]) -> None:
+    """End the processes of a start that failed; Ray itself ends them with this process."""
+    for child in psutil.Process().children(recursive=True):
+        if child.pid not in others:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def _connect(workers: Workers) -> Any:
@@ -102,6 +114,7 @@ def _connect(workers: Workers) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     if workers.address is None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray

@@ -13,7 +13,7 @@ import pytest
 from tests import command_line
 from tests.radserve.batch.conftest import command, table, write_images
 
-PATIENCE = 300
+PATIENCE = 500
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +112,7 @@ def test_jobs_of_an_array_score_their_shards_without_ray(
     assert score(images, output, *options, "--plan") == "4\n"
     score(images, output, *options, "--shard", "2")
     assert [path.name for path in (output / "results").iterdir()] == ["part-00002.parquet"]
-    assert "the plan has shards 0 to 3" in score(images, output, *options, "--shard", "4", code=1)
+    assert "the plan has shards 0 to 3" in score(images, output, *options, "--shard", "4", code=2)
     job = Job(str(output), models / "brightness-1.1.0.mar")
     assert [shards.run(job, index).rows for index in range(4)] == [4, 4, 4, 3]
     score("--verify", output)
@@ -153,11 +154,16 @@ def test_a_dicomdir_lists_its_images(tmp_path: Path, options: Options) -> None:
     files = FileSet()
     for number in range(3):
         pixels = np.tile(np.arange(48, dtype=np.uint8) * (number + 2), (32, 1))
-        uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": f"1.2.3.4.{number + 1}"}
-        times = {"StudyDate": "20200101", "StudyTime": "120000", "StudyID": "1"}
+        uids: dict[str, Any] = {
+            "StudyInstanceUID": "1.2.3",
+            "SeriesInstanceUID": "1.2.3.4",
+            "SOPInstanceUID": f"1.2.3.4.{number + 1}",
+        }
+        times: dict[str, Any] = {"StudyDate": "20200101", "StudyTime": "120000", "StudyID": "1"}
         content = dicom(pixels, SeriesNumber=1, InstanceNumber=number + 1, **uids, **times)
         files.add(pydicom.dcmread(BytesIO(content)))
     files.write(tmp_path / "disc")
+    vars(files)["_tempdir"].cleanup()  # otherwise a later test fails for it
     (tmp_path / "disc" / "unlisted.dcm").write_bytes(b"")
     assert "3 images scored" in score(tmp_path / "disc" / "DICOMDIR", tmp_path / "out", *options)
 
