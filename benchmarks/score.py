@@ -2,7 +2,7 @@
 
     python -m benchmarks.score --model-store model_store --inputs 100000
 
-Random workers are killed (SIGKILL) at random times, and the driver after a third and after two thirds of the shards.
+Random workers are killed (SIGKILL) at random times, and the driver after equal parts of the shards: by default, two.
 The same call is then repeated until it succeeds. One image of 50 is damaged. Exit code 1 if a row is missing or there
 twice. moto, the driver and its workers share the cores.
 """
@@ -73,7 +73,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="cifar10-lenet")
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--shard-size", type=int, default=500)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="1 runs without Ray: only the driver is killed")
+    parser.add_argument("--driver-kills", type=int, default=2)
     parser.add_argument("--seconds-between-kills", type=float, default=20.0, help="mean of an exponential distribution")
     return parser.parse_args()
 
@@ -125,7 +126,7 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     """Repeat the call until it succeeds."""
     arguments = [f"s3://{BUCKET}/in", f"s3://{BUCKET}/out", "--model", options.model, "--workers", options.workers]
     command = _command(*arguments, "--model-store", options.model_store.absolute(), "--shard-size", options.shard_size)
-    shards = -(-options.inputs // options.shard_size)
+    shards, kills = -(-options.inputs // options.shard_size), options.driver_kills
     while True:
         run.starts += 1
         driver = subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)
@@ -133,7 +134,7 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
         killer = threading.Thread(target=_kill_workers, args=(driver, options.seconds_between_kills, run, done))
         killer.start()
         while driver.poll() is None:
-            if run.driver_kills < 2 and _receipts(s3) >= shards * (run.driver_kills + 1) // 3:
+            if run.driver_kills < kills and _receipts(s3) >= shards * (run.driver_kills + 1) // (kills + 1):
                 driver.kill()
                 run.driver_kills += 1
                 print(f"driver killed with {_receipts(s3)} of {shards} receipts", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,14 +49,16 @@ def run_on_ray(job: Job, indices: list[int], workers: Workers) -> Iterator[Recei
     ray = _connect(workers)
     try:
         dataset = ray.data.from_items([{"shard": index} for index in indices], override_num_blocks=len(indices))
-        receipts = dataset.map(
-            Scorer,
-            fn_constructor_args=(job,),
-            compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(indices)), max_tasks_in_flight_per_actor=2),
-            num_cpus=workers.cpus,
-            num_gpus=workers.gpus,
-            ray_remote_args_fn=_retries,
-        )
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # no other way to limit attempts
+            receipts = dataset.map(
+                Scorer,
+                fn_constructor_args=(job,),
+                compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(indices))),
+                num_cpus=workers.cpus,
+                num_gpus=workers.gpus,
+                max_restarts=-1,
+                max_task_retries=_ATTEMPTS - 1,
+            )
         for row in receipts.iter_rows():
             failure = row["failure"]
             yield ShardError(failure) if failure else Receipt.model_validate_json(row["receipt"])
@@ -79,10 +82,6 @@ class Scorer:
             if self._job.model.is_lost:
                 os._exit(1)  # Ray starts a process with a new context
         return {"receipt": "", "failure": str(outcome)}
-
-
-def _retries() -> dict[str, Any]:
-    return {"max_restarts": -1, "max_task_retries": _ATTEMPTS - 1}
 
 
 def _init(ray: Any, options: dict[str, Any]) -> None:
@@ -116,6 +115,7 @@ def _connect(workers: Workers) -> Any:
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     if workers.address is None:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors of Ray's own plumbing, as users cannot act on
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
     import ray.data
