@@ -111,7 +111,7 @@ def _upload(s3: Any, count: int) -> None:
 
 
 def _object(number: int) -> dict[str, Any]:
-    pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    pixels = np.random.default_rng(number).integers(0, 256, (4, 4), np.uint8).repeat(8, 0).repeat(8, 1)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     content = stream.getvalue()[: 60 if number % DAMAGED == 0 else None]

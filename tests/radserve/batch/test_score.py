@@ -163,7 +163,7 @@ def test_a_dicomdir_lists_its_images(tmp_path: Path, options: Options) -> None:
         content = dicom(pixels, SeriesNumber=1, InstanceNumber=number + 1, **uids, **times)
         files.add(pydicom.dcmread(BytesIO(content)))
     files.write(tmp_path / "disc")
-    vars(files)["_tempdir"].cleanup()  # otherwise a later test fails for it
+    files._stage["t"].cleanup()  # otherwise its temporary folder is reported as lost
     (tmp_path / "disc" / "unlisted.dcm").write_bytes(b"")
     assert "3 images scored" in score(tmp_path / "disc" / "DICOMDIR", tmp_path / "out", *options)
 
