@@ -168,16 +168,18 @@ def _progress(total: int) -> "Iterator[Callable[[int], None]]":
     out = console(stderr=True)
     columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     start = reported = time.monotonic()
-    done = 0
+    done = first = 0
     with Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("", total=total, rate="")
 
         def advance(count: int) -> None:
-            nonlocal done, reported
+            nonlocal done, first, start, reported
             done, now = done + count, time.monotonic()
-            rate = done / max(now - start, 1e-3)
+            if not first:  # the workers have started: what that took says nothing about the rest
+                first, start = count, now
+            rate = (done - first) / max(now - start, 1e-3)
             bar.update(task, advance=count, rate=f"{rate:.1f}/s")
-            if not out.is_terminal and now - reported >= _REPORT_INTERVAL:
+            if not out.is_terminal and rate and now - reported >= _REPORT_INTERVAL:
                 reported = now
                 typer.echo(f"{done} of {total} images, {rate:.1f}/s, {age((total - done) / rate)} left", err=True)
 
