@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from handlers import engine
 from handlers.recipe import Recipe
 from handlers.response import Response
 from handlers.tracing import Tracer
@@ -147,7 +148,8 @@ def _unpacked(path: Path, recipe: Recipe) -> "Iterator[Path]":
     detector = () if recipe.detector is None else (recipe.detector.file,)
     with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, mar.opened(path) as archive:
         mar.require_same_code(archive, path)
-        for member in ("archive.yaml", _CONFIGURATION, "program.pt2", SAMPLE_PREDICTION, recipe.sample, *detector):
+        read = ("archive.yaml", _CONFIGURATION, *engine.members(recipe), SAMPLE_PREDICTION, recipe.sample, *detector)
+        for member in read:
             archive.extract(member, name)
         yield Path(name)
 
