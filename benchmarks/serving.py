@@ -118,10 +118,9 @@ def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[I
     name, share = item.entry.name, plan(1, cores())
     seconds, device = options.seconds, options.device
     with tempfile.TemporaryDirectory() as scratch:
-        with zipfile.ZipFile(options.model_store / item.entry.file) as packed:
-            packed.extractall(scratch)
-        folder = Path(scratch)
-        batch = yaml.safe_load((folder / "model-config.yaml").read_bytes())["batchSize"]
+        folder, archive = Path(scratch), options.model_store / item.entry.file
+        with zipfile.ZipFile(archive) as packed:
+            batch = yaml.safe_load(packed.read("model-config.yaml"))["batchSize"]
         setups = [Setup(1, 1, 1), Setup(share.workers, share.threads, batch)]
         direct: dict[Setup, list[Load]] = {setup: [] for setup in setups}
         served: dict[int, list[Load]] = {clients: [] for clients in CLIENTS}
@@ -129,7 +128,7 @@ def measure(options: argparse.Namespace, item: VerifiedModel, images: Sequence[I
             closed_loop(server.url, name, images, max(CLIENTS), options.warm_up)
             for _ in range(options.rounds):
                 for setup, loads in direct.items():
-                    loads.append(inprocess.measure(folder, device, images, setup, seconds))
+                    loads.append(inprocess.measure(archive, device, images, setup, seconds))
                 for clients, loads in served.items():
                     loads.append(closed_loop(server.url, name, images, clients, seconds))
             used = memory(psutil.Process(server.process.pid))

@@ -88,6 +88,16 @@ class KeysError(RadServeError):
     """API keys cannot be read or changed, or an option is invalid."""
 
 
+class BatchError(RadServeError):
+    """A batch job has an invalid argument, or an output folder that it cannot use."""
+
+    code = 2
+
+
+class ShardError(RadServeError):
+    """A shard of a batch job failed; another attempt may succeed."""
+
+
 class DeploymentError(RadServeError):
     """A deployment.yaml is invalid; no request was sent."""
 

@@ -10,6 +10,24 @@ PART_SUFFIX = ".part"
 """Suffix of the temporary files; a process that is killed while it writes leaves one behind."""
 
 
+def create_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
+    """Write a new file durably in one step; return False, and leave it unchanged, if the path exists."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=PART_SUFFIX)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            file.write(content)
+            os.fchmod(descriptor, mode)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
+    sync_folder(path.parent)
+    return True
+
+
 def write_atomically(path: Path, content: bytes | str, *, mode: int | None = None) -> None:
     """Replace a file durably in one step; readers see the old or the new content, never a part of it.
 

@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 BASE: Final = (
     "radserve.errors",
     "radserve.files",
+    "radserve.image_files",
     "radserve.logging",
     "radserve.spreadsheet",
     "radserve.tracing",
@@ -25,6 +26,7 @@ MAY_IMPORT: Final = {
     "training": ("handlers",),
     "radserve.errors": ("handlers",),
     "radserve.files": (),
+    "radserve.image_files": ("radserve.errors",),
     "radserve.logging": ("handlers",),
     "radserve.spreadsheet": (),
     "radserve.tracing": ("handlers",),
@@ -35,6 +37,13 @@ MAY_IMPORT: Final = {
     "radserve.auth": ("radserve.host", *BASE),
     "radserve.build": ("handlers", "training", "radserve.schema", "radserve.host", *BASE),
     "radserve.store": ("handlers", "radserve.auth", "radserve.build", "radserve.host", *BASE),
+    "radserve.batch": (
+        "radserve.build",
+        "radserve.client",
+        "radserve.schema",
+        "radserve.store",
+        *BASE,
+    ),
     "radserve.site": ("handlers", "training", "radserve.build", "radserve.store", *BASE),
     "radserve.torchserve": ("handlers", "radserve.build", "radserve.host", "radserve.schema", *BASE),
     "radserve.proxy": ("radserve.auth", "radserve.build", "radserve.host", "radserve.torchserve", *BASE),
@@ -63,7 +72,7 @@ MAY_IMPORT: Final = {
 }
 """Package -> the packages that it may import. `radserve.cli` may import all of them, and nothing imports it."""
 EXCEPTIONS: Final = {
-    "gateway/backends/in_process.py": ("handlers", "radserve.build"),
+    "gateway/backends/in_process.py": ("radserve.build",),
     "radserve/schema/html.py": ("handlers",),
 }
 """Module -> what it may import besides: the gateway's optional backend runs a model in its own process;
@@ -142,7 +151,8 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "unloaded"),
     [
-        ("import radserve.cli.main", {"boto3", "cryptography", "handlers.recipe", "httpx", "torch", "training"}),
+        ("import radserve.cli.main", {"boto3", "cryptography", "handlers.recipe", "httpx", "ray", "torch", "training"}),
+        ("import radserve.batch.shard", {"ray", "torch"}),
         ("import radserve.client", {"boto3", "numpy", "PIL", "torch", "training", "yaml"}),
         ("import radserve.schema", {"httpx", "numpy", "torch"}),
         ("import radserve.server.supervisor", {"boto3", "numpy", "opentelemetry", "torch", "training"}),

@@ -11,7 +11,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
@@ -105,10 +104,8 @@ def prepare(folder: Path) -> Material:
 def _predict(archive: Path, bodies: Sequence[Body]) -> dict[str, Mapping[str, float]]:
     """Run the handler of an archive in another process, without a server."""
     valid = [body for body in bodies if body.image]
-    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(archive) as packed:
-        packed.extractall(scratch)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            responses = pool.submit(inprocess.respond, Path(scratch), [body.content for body in valid]).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        responses = pool.submit(inprocess.respond, archive, [body.content for body in valid]).result()
     for body, (status, content) in zip(valid, responses, strict=True):
         if status != 200:
             raise RuntimeError(f"{body.name}: status {status}: {content[:300]!r}")

@@ -1,19 +1,16 @@
 """Finds the images that a command line names."""
 
 import hashlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from radserve.errors import InvalidCallError
+from radserve.image_files import SUFFIXES, is_image, walk
 
 STDIN: Final = "-"
-SUFFIXES: Final = frozenset(
-    ".bmp .dcm .dic .dicom .ima .jfif .jpe .jpeg .jpg .npy .png .tif .tiff .webp".split()  # noqa: SIM905 - one line
-)
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ def find(arguments: Sequence[str]) -> Inputs:
         if argument == STDIN or (path.exists() and not path.is_dir()):
             sources.append(Source(argument))
         elif path.is_dir():
-            names = list(_walk(path))
-            images = [Source(name, path) for name in names if _is_image(Path(name))]
+            names = list(walk(path))
+            images = [Source(name, path) for name in names if is_image(name)]
             sources += images
             if len(images) < len(names) or not images:
                 notes.append(f"{argument}: {len(images)} images, {len(names) - len(images)} other files ignored.")
@@ -84,21 +81,3 @@ def find(arguments: Sequence[str]) -> Inputs:
             f"{' '.join(sorted(SUFFIXES))}."
         )
     return Inputs(tuple(sources), tuple(notes))
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(parent) / name
-            if not name.startswith(".") and path.is_file():
-                yield str(path)
-
-
-def _is_image(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return path.name != "DICOMDIR" and (not suffix or suffix in SUFFIXES or suffix[1:].isdigit())
-
-
-def _fail(error: OSError) -> NoReturn:
-    raise InvalidCallError(f"{error.filename}: cannot list the folder ({error.strerror}).") from error

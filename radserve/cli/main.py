@@ -36,6 +36,7 @@ class Command:
 
 COMMANDS: Final = {
     "predict": Command("radserve.cli.predict:predict"),
+    "score": Command("radserve.cli.score:score", "batch"),
     "serve": Command("radserve.cli.serve:serve", "serve"),
     "front": Command("radserve.cli.serve:front", "serve"),
     "doctor": Command("radserve.cli.doctor:doctor", "serve"),

@@ -34,6 +34,11 @@ def argument(text: str) -> Any:
     return field(metadata={_DECLARATION: typer.Argument(help=text)})
 
 
+def optional_argument(text: str, metavar: str) -> Any:
+    """Declare an argument that may be omitted."""
+    return field(default=None, metadata={_DECLARATION: typer.Argument(help=text, metavar=metavar)})
+
+
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Make each field of a parameter that is a dataclass an option of the command."""
     hints = get_type_hints(command, include_extras=True)

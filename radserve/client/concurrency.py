@@ -13,8 +13,8 @@ R = TypeVar("R")
 _LOOKAHEAD: Final = 4  # results per thread that may wait for a slower one before them
 
 
-def ordered(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
-    """Yield `function(item)` for each item, in order; only a bounded number of items is taken in advance.
+def ordered(function: Callable[[T], R], items: Iterable[T], threads: int, lookahead: int = _LOOKAHEAD) -> Generator[R]:
+    """Yield `function(item)` for each item, in order; at most `threads * lookahead` items are taken in advance.
 
     An exception of `function` is raised in place of its result and ends the iteration. The threads are daemons, unlike
     those of `ThreadPoolExecutor`, so that Ctrl-C does not wait for pending requests.
@@ -28,7 +28,7 @@ def ordered(function: Callable[[T], R], items: Iterable[T], threads: int) -> Gen
             future: Future[R] = Future()
             window.append(future)
             tasks.put((future, item))
-            if len(window) >= threads * _LOOKAHEAD:
+            if len(window) >= threads * lookahead:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()

@@ -46,7 +46,7 @@ NAMES: Final = ("file", "status", *RESULT, "problem")
 """All columns: `status` is 200, or that of the rejection, whose reason is the `problem`."""
 
 
-_TYPES: Final = (
+TYPES: Final = (
     dict.fromkeys(
         ("probability", "prevalence", "threshold", "area_fraction", "area_mm2", "domain_percentile"), "Float64"
     )
@@ -82,4 +82,4 @@ def frame(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
     except ModuleNotFoundError as error:
         raise InvalidCallError("pandas is not installed; install it: pip install pandas") from error
     table = pd.DataFrame(rows, columns=list(NAMES), dtype=object)
-    return table.astype({name: _TYPES.get(name, "string") for name in NAMES})
+    return table.astype({name: TYPES.get(name, "string") for name in NAMES})

@@ -1,0 +1,1 @@
+"""Scores many images with one archive, each exactly once: `radserve score`."""
