@@ -33,8 +33,10 @@ class TrailingSlash:
 
     def _has_route(self, scope: Scope) -> bool:
         target = {**scope, "path": _without_slash(scope["path"])}
-        return target["path"] != scope["path"] and _is_repeatable(scope) and any(
-            route.matches(target)[0] is not Match.NONE for route in self._routes
+        return (
+            target["path"] != scope["path"]
+            and _is_repeatable(scope)
+            and any(route.matches(target)[0] is not Match.NONE for route in self._routes)
         )
 
 

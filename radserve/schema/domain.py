@@ -48,9 +48,10 @@ class Domain(Document):
     def _check_limit(self) -> Self:
         if self.near and self.status != "unlike":
             raise ValueError(f"domain.near is true, but domain.status is {self.status!r}")
-        if self.score is not None and self.limit is not None and self.score != self.limit:
-            if (self.status == "unlike") != (self.score > self.limit):
-                raise ValueError(f"domain.status is {self.status!r}, but the score {self.score:g} contradicts the limit")
+        if self.score is None or self.limit is None or self.score == self.limit:  # equal, maybe only after rounding
+            return self
+        if (self.status == "unlike") != (self.score > self.limit):
+            raise ValueError(f"domain.status is {self.status!r}, but score is {self.score:g}, limit {self.limit:g}")
         return self
 
     @model_validator(mode="after")

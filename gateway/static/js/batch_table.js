@@ -25,7 +25,8 @@ function readerText(row) {
 
 /** Return the name of a row; the end of a long one is always shown. */
 function nameOf({ name }) {
-  const parts = name.length > LONG ? [name.slice(0, -END), name.slice(-END)] : [name];
+  const characters = Array.from(name); // no pair of UTF-16 units is cut
+  const parts = characters.length > LONG ? [characters.slice(0, -END).join(""), characters.slice(-END).join("")] : [name];
   return make("span", { class: "batch-name" }, parts.map((part) => make("span", {}, part)));
 }
 

@@ -62,7 +62,7 @@ export class Result {
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(prediction.repair),
-      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.refusals),
+      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.rejections),
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),

@@ -16,6 +16,7 @@ import { isUnsure, Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
+const MAX_MASKS = 16; // of which the picture and the outline are kept
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 
 /**
@@ -24,6 +25,7 @@ const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 export class SeriesResult {
   constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
     Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
+    this.masks = new Map(); // index -> canvas
     this.states = outcomes.map((outcome) => sliceState(outcome, version));
     this.first = outcomes.find(({ prediction }) => prediction).prediction;
     this.isMask = "mask" in this.first;
@@ -114,12 +116,20 @@ export class SeriesResult {
     picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
     viewer.show(picture, this.stack.items[index].file);
     // An empty mask keeps the controls of the masks of other slices in place.
-    viewer.setOverlay(this.isMask ? make("canvas", { width: viewer.width, height: viewer.height, "aria-hidden": "true" }) : null, "mask");
-    if (prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
+    viewer.setOverlay(this.isMask ? this.masks.get(index) ?? this.emptyMask() : null, "mask");
+    if (prediction?.mask && prediction.area.pixels && !this.masks.has(index)) this.showMask(index, prediction);
+  }
+
+  emptyMask() {
+    const { width, height } = this.viewer;
+    if (this.empty?.width !== width || this.empty.height !== height) this.empty = make("canvas", { width, height, "aria-hidden": "true" });
+    return this.empty;
   }
 
   async showMask(index, { mask, image }) {
     const overlay = await colourize(toPng(mask.data), "mask", image);
+    this.masks.set(index, overlay);
+    if (this.masks.size > MAX_MASKS) this.masks.delete(this.masks.keys().next().value);
     if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
   }
 
@@ -150,6 +160,7 @@ export class SeriesResult {
   close() {
     this.viewer.close();
     this.pictures.close();
+    this.masks.clear();
   }
 }
 

@@ -20,7 +20,7 @@ const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".
  */
 export async function loadStored(id) {
   const entry = await (await get(`api/results/${id}`)).json();
-  const [file, overlay] = await Promise.all([recall(entry.image_sha256, entry.filename) ?? (entry.has_image ? loadFile(entry) : null), entry.overlay ? loadOverlay(id) : null]);
+  const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : recall(entry.image_sha256, entry.filename), entry.overlay ? loadOverlay(id) : null]);
   const prediction = entry.prediction ? await complete(entry, overlay) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
   const served = await findVersion(described, connect);
