@@ -216,10 +216,11 @@ export class BatchTable {
     this.active = row;
     const top = this.indices.get(row) * this.rowHeight;
     const { scroller } = this;
-    const room = this.height - this.rowHeight - this.headers[0].offsetHeight;
+    const room = this.height - this.rowHeight - this.table.tHead.offsetHeight;
     if (top < scroller.scrollTop) scroller.scrollTop = top;
     else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
     this.draw();
     this.drawn.get(row)?.querySelector(".batch-open").focus({ preventScroll: true });
+    scroller.scrollIntoView({ block: "nearest" }); // in the page
   }
 }

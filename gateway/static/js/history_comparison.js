@@ -14,8 +14,8 @@ import { StoredResult } from "./stored_result.js";
 /** Show two stored results; return their cards. */
 export function showComparison(body, pair) {
   const isSame = pair[0].entry.image_sha256 === pair[1].entry.image_sha256;
-  const file = isSame ? pair.find((stored) => stored.file)?.file ?? null : null;
-  const cards = pair.map((stored) => ({ ...stored, file: stored.file ?? file })).map((stored) => (stored.prediction ? new StoredResult(stored) : null));
+  const file = isSame ? pair.find((stored) => stored.file.size)?.file : null;
+  const cards = pair.map((stored) => ({ ...stored, file: stored.file.size ? stored.file : file ?? stored.file })).map((stored) => (stored.prediction ? new StoredResult(stored) : null));
   const lacking = cards.filter((card) => card && !card.hasImage);
   body.replaceChildren(
     ...warnings(...pair).map((text) => make("p", { class: "warning" }, text)),
@@ -30,7 +30,7 @@ export function showComparison(body, pair) {
         make("tbody", {}, rows(pair).map(([name, values]) => make("tr", { class: new Set(values).size > 1 ? "differs" : null },
           make("th", { scope: "row" }, name), values.map((value) => make("td", {}, value || "–")))))),
     ),
-    make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}`))));
+    make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}, ${localTime(entry.time)}`))));
   return cards.filter(Boolean);
 }
 
@@ -42,7 +42,7 @@ function pictureOf(card, canAdd) {
   return text;
 }
 
-const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}`;
+const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}, ${localTime(entry.time)}`;
 
 function rows(pair) {
   const documents = pair.map(({ prediction }) => prediction ?? {});

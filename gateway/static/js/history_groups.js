@@ -16,7 +16,7 @@ export function groupEntries(entries) {
   return groups;
 }
 
-const isSameRequest = (one, other) => one.request_id !== ""
+const isSameRequest = (one, other) => Boolean(one.request_id)
   && ["request_id", "time", "model", "version", "client", "verb"].every((name) => one[name] === other[name]);
 
 const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
@@ -60,11 +60,13 @@ export function rowsOf(entries, row, { isFirst, isLast, isFiltered }) {
 }
 
 function foldedRows(group, row, isPart, isFiltered) {
-  const rows = group.map(row);
-  for (const line of rows) {
+  // As sent: ids increase. The list has the newest first.
+  const rows = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)).map(row);
+  rows.forEach((line, index) => {
     line.hidden = true;
     line.classList.add("slice-row");
-  }
+    if (!isPart && !isFiltered) line.querySelector(".file").prepend(`${index + 1} of ${group.length}: `);
+  });
   const [{ time, model, version, client }] = group;
   const known = archiveVersion(group[0]);
   const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);

@@ -7,6 +7,7 @@ import { button, make } from "./dom.js";
 import { isUncertain, labelText, localTime, percent } from "./format.js";
 import { resultAddress } from "./history_address.js";
 import { atPrevalence } from "./probabilities.js";
+import { recentName } from "./recent_files.js";
 
 /** Return the `tag` of an entry, an element, its text (`what`), the model's output (`label`), and whether its probability may be shown. */
 export function finding(entry) {
@@ -35,7 +36,7 @@ export function row(entry, { open, remove }) {
     cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
     cell("what", tag, notes(entry)),
     cell("number", isShown ? percent(entry.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
-    cell("file", entry.filename || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
+    cell("file", entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
     cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));

@@ -2,7 +2,6 @@
 
 import { collapse } from "./rejections.js";
 
-const HEADER = 60; // pixels, with some space
 let awaited = null; // the drop whose first outcome has not come yet
 
 /** Wait for the first outcome of files that were dropped or chosen now; return the drop, for `showOutcome`. */
@@ -18,6 +17,6 @@ export function showOutcome(element, drop) {
   awaited = null;
   requestAnimationFrame(() => { // after the file has left the list in progress, which is above the results
     const { top } = element.getBoundingClientRect();
-    if (top < HEADER || top > innerHeight / 2) element.scrollIntoView();
+    if (top < Number.parseFloat(getComputedStyle(element).scrollMarginTop) || top > innerHeight / 2) element.scrollIntoView();
   });
 }

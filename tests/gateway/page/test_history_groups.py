@@ -30,7 +30,9 @@ def entry(**changes: Any) -> dict[str, Any]:
 def slices(count: int, positive: int) -> list[dict[str, Any]]:
     outline = {"model": "slices", "probability": None}
     marked, empty = {"label": "tumour", "positive": True}, {"label": "background", "positive": False}
-    return [entry(**outline, **(marked if place < positive else empty)) for place in range(count)]
+    return [  # the one that was sent last first
+        entry(id=f"{count - place:032}", **outline, **(marked if place < positive else empty)) for place in range(count)
+    ]
 
 
 def prepare(page: Page, entries: list[dict[str, Any]], following: str | None = None) -> None:
@@ -64,12 +66,13 @@ def test_the_slices_of_a_series_are_one_row_that_opens(
     assert faults(page) == []
     page.get_by_role("button", name="Show all 20").click()
     expect(rows).to_have_count(23)
+    expect(rows.nth(2)).to_contain_text("1 of 20")
     expect(page.get_by_role("button", name="Hide all 20")).to_be_focused()
     assert faults(page) == []
     page.on("dialog", lambda dialog: dialog.accept())
     rows.nth(2).get_by_role("button", name="Delete").click()
     expect(rows).to_have_count(22)
-    expect(rows.nth(1)).to_contain_text("Marked on 11 of 19")
+    expect(rows.nth(1)).to_contain_text("Marked on 12 of 19")
     expect(rows.nth(2).get_by_role("link")).not_to_be_focused()
     expect(rows.nth(2).get_by_role("button", name="Delete")).to_be_focused()
     expect(page.locator("#announcement")).to_have_text("Result deleted.")

@@ -47,7 +47,8 @@ def test_slices_become_one_viewer_with_strip_and_volume(
     expect(card.locator(".label")).to_have_text("Tumour marked on 5 of 11 slices")
     expected = volume.measure([measured(content)[1] for content in files])["ml"]
     expect(card.locator(".volume")).to_have_text(
-        f"Marked volume (not validated): {expected:.2f} ml, from the areas and a slice distance of 8 mm."
+        f"Marked volume (not validated): {expected:.2f} ml, from the areas and a slice distance of 8 mm. "
+        "Do not measure with it."
     )
     expect(card.locator(".place")).to_have_text("6 of 11")  # the largest mask
     expect(card.get_by_text("5.dcm", exact=True)).to_be_visible()
