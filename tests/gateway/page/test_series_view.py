@@ -140,6 +140,10 @@ def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener,
     expect(card.get_by_text("This model cannot analyse this image.")).to_be_visible()
     expect(card.locator(".sheet")).to_be_hidden()  # not the picture of another slice
     expect(card.get_by_text("No picture: this slice could not be analysed.")).to_be_visible()
+    card.locator(".stage").press("End")
+    expect(card.locator(".place")).to_have_text("6 of 6")
+    card.get_by_role("button", name="Slice 2: could not be analysed").click()
+    expect(card.locator(".place")).to_have_text("2 of 6")
     assert faults(page) == []
 
 
