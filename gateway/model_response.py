@@ -166,10 +166,11 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
     """Return the document with an id and time in each prediction, and the names of files that have one."""
     items = predictions(document)
     file_names = names if len(names) == len(items) else [None] * len(items)
+    ids = sorted(new_id() for _ in items)  # in the order of the images, also within a millisecond
     annotated = []
-    for item, file_name in zip(items, file_names, strict=True):
+    for item, file_name, result_id in zip(items, file_names, ids, strict=True):
         name = item.get("name") or file_name
-        extra: Document = {"id": new_id(), "time": format_time(time)} if is_prediction(item) else {}
+        extra: Document = {"id": result_id, "time": format_time(time)} if is_prediction(item) else {}
         annotated.append(extra | ({"filename": name} if name else {}) | item)
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
 

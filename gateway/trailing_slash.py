@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
@@ -28,14 +28,27 @@ class TrailingSlash:
             await self._otherwise(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        location = f"../{quote(_without_slash(scope['path']).rpartition('/')[2])}{'?' if query else ''}{query}"
+        location = f"../{quote(_last_segment(scope['path']))}{'?' if query else ''}{query}"
         await Response(status_code=_STATUS, headers={"Location": location})(scope, receive, send)
 
     def _has_route(self, scope: Scope) -> bool:
         target = {**scope, "path": _without_slash(scope["path"])}
-        return target["path"] != scope["path"] and any(
-            route.matches(target)[0] is not Match.NONE for route in self._routes
+        return (
+            target["path"] != scope["path"]
+            and _is_repeatable(scope)
+            and any(route.matches(target)[0] is not Match.NONE for route in self._routes)
         )
+
+
+def _is_repeatable(scope: Scope) -> bool:
+    """Whether a relative location can name the last segment: not if it contains an escaped slash, or is dots."""
+    segment = _last_segment(scope["path"])
+    raw = scope.get("raw_path") or quote(scope["path"]).encode()
+    return segment not in {".", ".."} and unquote(_last_segment(raw.decode("latin-1"))) == segment
+
+
+def _last_segment(path: str) -> str:
+    return _without_slash(path).rpartition("/")[2]
 
 
 def _without_slash(path: str) -> str:

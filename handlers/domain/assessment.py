@@ -24,11 +24,13 @@ _FINDINGS: Final[dict[Reason, str]] = {
     "rotated_270": "It appears to be rotated by 270 degrees clockwise.",
     "inverted": "Its gray levels appear to be inverted.",
 }
+_TURNED: Final = "It appears to be rotated by 90 degrees, clockwise or counterclockwise. Turn it upright."
 NEAR: Final = 1.2
 """Below this multiple of the limit, an unlike image is near it: see docs/domain.md, "Near the limit"."""
 _NEAR: Final = (
-    "Its distance is just above the limit, so it may be a good image of the right kind: a few of these are rejected, "
-    "too. Send the original image, or have it read without the model."
+    "This image is just beyond the limit of this model's image check, so a prediction would not be reliable. It may be "
+    "a good image of the right kind: a few of these are beyond it, too. Send the original image, or have it read "
+    "without the model."
 )
 _SIDE: Final = "A mirrored image looks the same to this check: compare the side marker after the repair."
 _REMEDIES: Final[dict[Reason, str]] = {
@@ -47,7 +49,7 @@ class Assessment:
     score: float  # 0 or more
     limit: float  # score from which an image is unlike
     percentile: float  # share of the held-out images with a lower score, 0 to 100
-    reason: Reason | None  # None if the status is normal, or the reason is unknown
+    reason: Reason | None  # None if the status is normal, or for a quarter turn of unknown direction
     contradicts: Contradicted | None = None  # what the file states otherwise, so that a repair cannot help
     site: str | None = None  # whose limit of unusual images applies; None for that of the recipe
 
@@ -82,6 +84,8 @@ class Assessment:
     @property
     def warning(self) -> str:
         """What an unlike image means, the nearest reason, and what to do."""
+        if self.is_near and self.reason == "other_image":
+            return _NEAR
         return (
             "This image is unlike the images that this model was trained on, so a prediction would not be meaningful. "
             f"{self._advice}"
@@ -89,12 +93,12 @@ class Assessment:
 
     @property
     def _advice(self) -> str:
-        if self.is_near and self.reason in (None, "other_image"):
-            return _NEAR
-        finding = _FINDINGS[self.reason or "other_image"]
+        if self.reason is None:
+            return _TURNED
+        finding = _FINDINGS[self.reason]
         if self.contradicts is not None:
             return f"{finding} The file's {self.contradicts} contradicts its pixels; correct the file."
-        return " ".join(filter(None, [finding, _REMEDIES.get(self.reason or "other_image")]))
+        return " ".join(filter(None, [finding, _REMEDIES.get(self.reason)]))
 
 
 def parse_mode(text: str) -> Mode:

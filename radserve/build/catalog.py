@@ -48,7 +48,7 @@ def version(
         "uncertain": uncertain(recipe),
         "figures": figures(report),
         "held_out": held_out(report),
-        "refusals": refusals(report, recipe),
+        "rejections": rejections(report, recipe),
     }
 
 
@@ -79,13 +79,13 @@ def held_out(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if images is None else {"images": images["images"], "labels": images["labels"]}
 
 
-def refusals(report: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
-    """Return the numbers of held-out images, and of those that the detector refused, from an archive's metrics."""
+def rejections(report: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """Return the numbers of held-out images, and of those that the detector rejects, from an archive's metrics."""
     measured = report.get("refusals", {})
     kind = measured.get("kinds", {}).get("held out")
     if kind is None or recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256:
         return None
-    return {"images": kind["images"], "refused": kind["refused"]}
+    return {"images": kind["images"], "rejected": kind["refused"]}
 
 
 def uncertain(recipe: Recipe) -> tuple[float, float] | None:

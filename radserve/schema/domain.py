@@ -45,6 +45,16 @@ class Domain(Document):
         return self.status in ("unusual", "unlike")
 
     @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        if self.near and self.status != "unlike":
+            raise ValueError(f"domain.near is true, but domain.status is {self.status!r}")
+        if self.score is None or self.limit is None or self.score == self.limit:  # equal, maybe only after rounding
+            return self
+        if (self.status == "unlike") != (self.score > self.limit):
+            raise ValueError(f"domain.status is {self.status!r}, but score is {self.score:g}, limit {self.limit:g}")
+        return self
+
+    @model_validator(mode="after")
     def _check_mode(self) -> Self:
         values = {"status": self.status, "score": self.score, "percentile": self.percentile}
         if self.mode == "off":

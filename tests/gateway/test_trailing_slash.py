@@ -41,7 +41,10 @@ def test_the_redirect_leads_to_the_path_without_it_below_any_prefix(
     assert str(target) == f"{address}{path}{query}"
 
 
-@pytest.mark.parametrize("path", ["/api/", "/api/results//", "//example.com/", "/css/", "/api/unknown/"])
+OTHERS = ("/api/", "/api/results//", "//example.com/", "/css/", "/api/unknown/", "/api/results/%2e%2e/")
+
+
+@pytest.mark.parametrize("path", [*OTHERS, "/api/predictions/chest%2F1.0.0/", "/api/predictions/chest/1.0.0%2F"])
 def test_other_paths_are_not_redirected(path: str) -> None:
     assert ask("GET", f"http://127.0.0.1:8000{path}").status_code == 404
 

@@ -95,17 +95,23 @@ function start(files, model) {
     keep(files, model);
     return;
   }
-  expectOutcome();
-  if (files.length === 1) submit(files[0], model);
-  else reading(takeSeries(files, model, { add: addResult, others: submitAll, reconsider })).then((rest) => submitAll(rest, model));
+  const drop = expectOutcome();
+  const actions = {
+    add: (result) => addResult(result, drop),
+    fail: (element) => showOutcome(element, drop),
+    others: (others) => submitAll(others, model, drop),
+    reconsider,
+  };
+  if (files.length === 1) submit(files[0], model, drop);
+  else reading(takeSeries(files, model, actions)).then(actions.others);
   if (matchMedia("(max-width: 900px)").matches) requestAnimationFrame(() => byId("work").scrollIntoView()); // below everything else
 }
 
-function submitAll(files, model) {
+function submitAll(files, model, drop) {
   if (files.length > MAX_CARDS) {
     batch.start(files, model);
-    showOutcome(byId("batch"));
-  } else for (const file of files) submit(file, model);
+    showOutcome(byId("batch"), drop);
+  } else for (const file of files) submit(file, model, drop);
 }
 
 /** Read the files without a choice as the one that was made now. */
@@ -123,26 +129,26 @@ export function resume() {
   if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 
-function submit(file, model) {
+function submit(file, model, drop = null) {
   enqueue(file, async (job) => {
     try {
       const { prediction, version, sent } = await analyseFile(file, model, job);
-      addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...model, repair })));
+      addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...model, repair })), drop);
     } catch (error) {
       if (error.name === "AbortError") return;
-      reject(file, model, error);
+      reject(file, model, error, drop);
     }
   });
 }
 
 /** Show why a file has no result, and offer the repair that it may need, once. */
-function reject(file, model, error) {
+function reject(file, model, error, drop) {
   const repair = model.repair ? null : suggestedRepair(error.domain);
   const name = repairedName(file.name, model.repair);
   const change = () => reconsider([file]);
   const options = { subject: titleOf(model), change };
   const action = repair ? { retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text } : { retry: () => retry(file, model, error) };
-  showOutcome(show(name, error, { ...options, ...action }));
+  showOutcome(show(name, error, { ...options, ...action }), drop);
   if (isUnavailable(error)) connect();
 }
 
@@ -152,13 +158,13 @@ function retry(file, model, error) {
   else submit(file, model);
 }
 
-function addResult(result) {
+function addResult(result, drop) {
   results.push(result);
   byId("result-list").prepend(result.element);
   updateCount();
   announce(`${result.name}: ${result.summary}.`);
   remember(result.prediction?.image.sha256, result.file);
-  showOutcome(result.element);
+  showOutcome(result.element, drop);
 }
 
 function updateCount() {

@@ -1,7 +1,7 @@
 // Analyses one file: checks it, sends it and parses the prediction.
 
 import { Problem, post } from "./api.js";
-import { findVersion, refusalsOf } from "./catalog.js";
+import { findVersion, rejectionsOf } from "./catalog.js";
 import { reasonText } from "./domain.js";
 import { START, unusableText } from "./file_type.js";
 import { problemOf } from "./incoming.js";
@@ -28,7 +28,7 @@ export async function analyseFile(file, model, job) {
     return { prediction, version, sent: { ...model, object } };
   } catch (error) {
     if (object) discardUpload(object);
-    if (error.domain) error.detail = reasonText(error.domain, refusalsOf(model));
+    if (error.domain) error.detail = reasonText(error.domain, rejectionsOf(model));
     throw error;
   }
 }

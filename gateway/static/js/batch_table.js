@@ -25,7 +25,8 @@ function readerText(row) {
 
 /** Return the name of a row; the end of a long one is always shown. */
 function nameOf({ name }) {
-  const parts = name.length > LONG ? [name.slice(0, -END), name.slice(-END)] : [name];
+  const characters = Array.from(name); // no pair of UTF-16 units is cut
+  const parts = characters.length > LONG ? [characters.slice(0, -END).join(""), characters.slice(-END).join("")] : [name];
   return make("span", { class: "batch-name" }, parts.map((part) => make("span", {}, part)));
 }
 
@@ -215,10 +216,11 @@ export class BatchTable {
     this.active = row;
     const top = this.indices.get(row) * this.rowHeight;
     const { scroller } = this;
-    const room = this.height - this.rowHeight - this.headers[0].offsetHeight;
+    const room = this.height - this.rowHeight - this.table.tHead.offsetHeight;
     if (top < scroller.scrollTop) scroller.scrollTop = top;
     else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
     this.draw();
     this.drawn.get(row)?.querySelector(".batch-open").focus({ preventScroll: true });
+    scroller.scrollIntoView({ block: "nearest" }); // in the page
   }
 }

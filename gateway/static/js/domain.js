@@ -11,6 +11,8 @@ const REASONS = {
   inverted: "Its light and dark areas appear to be swapped.",
 };
 
+const TURNED = "It appears to be turned by 90 degrees to the right or to the left. Turn it upright."; // the server cannot tell the side
+
 const REPAIRS = {
   rotated_90: { name: "rotate-270", text: "Turn by 90 degrees and analyse again" },
   rotated_180: { name: "rotate-180", text: "Turn by 180 degrees and analyse again" },
@@ -32,24 +34,27 @@ export const doubtText = (statuses) => [["unusual", "unusual"], ["unlike", "unli
   .flatMap(([status, text]) => (statuses.includes(status) ? text : [])).join(" or ");
 
 const MODES = {
-  strict: "Images unlike the training images are refused",
-  warn: "Images unlike the training images are marked, not refused",
+  strict: "Images unlike the training images are rejected",
+  warn: "Images unlike the training images are marked, not rejected",
   off: "Off: images are not compared with the training images",
 };
 
 /** Whether a result states no finding, because the image is not like the training images. */
 export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.status === "unlike";
 
-/** Return why an image is not like the training images, as far as the server can tell; `refusals` is of the model's catalog entry. */
-export function reasonText(domain, refusals = null) {
-  if (domain?.near && (domain.reason ?? "other_image") === "other_image") return nearText(domain, refusals);
-  const text = REASONS[domain?.reason] ?? REASONS.other_image;
+/** Return why an image is not like the training images, as far as the server can tell; `rejections` is of the model's catalog entry. */
+export function reasonText(domain, rejections = null) {
+  if (domain?.near && domain.reason === "other_image") return nearText(domain, rejections);
+  const text = domain?.reason === null ? TURNED : REASONS[domain?.reason] ?? REASONS.other_image;
   return domain?.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;
 }
 
-/** Say how often good images are just beyond the limit, too; `refusals` counts held-out images, null if unknown. */
-function nearText({ mode }, refusals) {
-  const often = refusals?.refused ? ` About 1 in ${Math.round(refusals.images / refusals.refused)} good images is ${mode === "warn" ? "marked" : "refused"} like this one (${refusals.refused} of ${refusals.images} held-out images).` : "";
+/** Say how often good images are beyond the limit, too; `rejections` counts held-out images, null if unknown. */
+function nearText({ mode }, rejections) {
+  const { images, rejected } = rejections ?? { rejected: 0 };
+  const what = mode === "warn" ? "marked" : "rejected";
+  const rate = 10 * rejected > images ? `${rejected} of ${images} held-out images are ${what}.` : `About 1 in ${Math.round(images / rejected)} held-out images is ${what} (${rejected} of ${images}).`;
+  const often = rejected ? ` ${rate}` : "";
   return `It is just beyond the limit, so it may be a good image of the right kind.${often} Send the original file, as the scanner exported it; otherwise have it read without the model.`;
 }
 
@@ -73,19 +78,19 @@ export function domainText(domain) {
   if (!domain) return "Not compared: this model has no detector";
   if (domain.mode === "off") return "Not compared with the training images (the operator switched this off)";
   if (isDoubtful(domain)) return `${TITLES[domain.status]} (${rank(domain.percentile)})`;
-  return domain.mode === "warn" ? "Like the training images (this server refuses no image)" : "Like the training images";
+  return domain.mode === "warn" ? "Like the training images (this server rejects no image)" : "Like the training images";
 }
 
 /**
  * Return the note on a result that states no finding; null for other results.
  *
- * `repeat` analyses the image again with a repair; null for a sample or a repaired image. `refusals` is of the catalog entry.
+ * `repeat` analyses the image again with a repair; null for a sample or a repaired image. `rejections` is of the catalog entry.
  */
-export function domainNote(domain, repeat, isSample, refusals = null) {
+export function domainNote(domain, repeat, isSample, rejections = null) {
   if (!isDoubtful(domain)) return null;
   const suggested = repeat ? suggestedRepair(domain) : null;
   return make("div", { class: "warning doubt" },
-    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain, refusals)),
+    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain, rejections)),
     make("p", {}, "The model may be wrong about such an image, so its output is not a finding."),
     suggested ? button(suggested.text, () => repeat(suggested.name)) : null);
 }

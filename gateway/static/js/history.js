@@ -9,6 +9,7 @@ import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.
 import { openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
+import { forget } from "./recent_files.js";
 import { toProblem } from "./rejections.js";
 
 let address = parseAddress(""); // of the page that is shown
@@ -44,10 +45,15 @@ function back() {
 
 /** Return to the row that was opened. */
 function restore({ id, scroll }) {
+  visibleRow(id)?.querySelector("a").focus({ preventScroll: true });
+  scrollTo(0, scroll);
+}
+
+/** Return the row of a result, whose group is opened; null if the page has none. */
+function visibleRow(id) {
   const line = byId("history-rows").querySelector(`[data-id="${CSS.escape(id)}"]`);
   if (line?.hidden) openGroup(line);
-  line?.querySelector("a").focus({ preventScroll: true });
-  scrollTo(0, scroll);
+  return line;
 }
 
 function showFilters({ model = "", label = "", ...others }) {
@@ -94,7 +100,7 @@ async function showPage() {
   await attempt(async () => {
     const { results, next } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry), remove }), { isFirst: cursors.length === 0, isLast: next === null }));
+    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry), remove }), { isFirst: cursors.length === 0, isLast: next === null, isFiltered }));
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
       byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, text)));
@@ -147,13 +153,14 @@ async function remove(entry, line) {
     await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
       if (error.status !== 404) throw error; // already deleted
     });
-    if (line.matches(".slice-row")) {
+    forget(entry.image_sha256);
+    const isSlice = line.matches(".slice-row");
+    const { nextElementSibling: after, previousElementSibling: before } = line;
+    let next = isSlice && !after?.matches(".slice-row") ? before : after ?? before;
+    if (isSlice) {
       await showPage();
-      byId("history-heading").focus();
-      return;
-    }
-    const next = line.nextElementSibling ?? line.previousElementSibling;
-    line.remove();
+      next = visibleRow(next.dataset.id ?? "");
+    } else line.remove();
     announce("Result deleted.");
     (next?.querySelector("button") ?? byId("history-heading")).focus();
   });

@@ -14,8 +14,8 @@ import { StoredResult } from "./stored_result.js";
 /** Show two stored results; return their cards. */
 export function showComparison(body, pair) {
   const isSame = pair[0].entry.image_sha256 === pair[1].entry.image_sha256;
-  const file = isSame ? pair.find((stored) => stored.file)?.file ?? null : null;
-  const cards = pair.map((stored) => ({ ...stored, file: stored.file ?? file })).map((stored) => (stored.prediction ? new StoredResult(stored) : null));
+  const file = isSame ? pair.find((stored) => stored.file.size)?.file : null;
+  const cards = pair.map((stored) => ({ ...stored, file: stored.file.size ? stored.file : file ?? stored.file })).map((stored) => (stored.prediction ? new StoredResult(stored) : null));
   const lacking = cards.filter((card) => card && !card.hasImage);
   body.replaceChildren(
     ...warnings(...pair).map((text) => make("p", { class: "warning" }, text)),
@@ -23,26 +23,26 @@ export function showComparison(body, pair) {
     ...(isSame && lacking.length > 0 ? [missingImage(pair[0].entry.image_sha256, lacking)] : []),
     make("div", { class: "pictures" }, pair.map((stored, index) => make("figure", { class: "panel pictured" },
       make("figcaption", {}, make("strong", {}, caption(stored)), cards[index]?.headline() ?? finding(stored.entry).tag),
-      pictureOf(cards[index])))),
+      pictureOf(cards[index], isSame)))),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of both results" },
       make("table", { class: "compared" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Value"), pair.map((stored) => make("th", { scope: "col" }, caption(stored))))),
         make("tbody", {}, rows(pair).map(([name, values]) => make("tr", { class: new Set(values).size > 1 ? "differs" : null },
           make("th", { scope: "row" }, name), values.map((value) => make("td", {}, value || "–")))))),
     ),
-    make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}`))));
+    make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}, ${localTime(entry.time)}`))));
   return cards.filter(Boolean);
 }
 
 /** Return the picture of a card, or what says that it is missing until its file is added. */
-function pictureOf(card) {
+function pictureOf(card, canAdd) {
   if (card && (card.hasImage || card.hasOverlay)) return card.viewer.element;
-  const text = make("p", { class: "small" }, `No picture: the server did not keep this image.${card ? " Add its file to see it." : ""}`);
+  const text = make("p", { class: "small" }, `No picture: the server did not keep this image.${card && canAdd ? " Add its file to see it." : ""}`);
   if (card) card.onImage = () => text.replaceWith(card.viewer.element);
   return text;
 }
 
-const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}`;
+const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}, ${localTime(entry.time)}`;
 
 function rows(pair) {
   const documents = pair.map(({ prediction }) => prediction ?? {});

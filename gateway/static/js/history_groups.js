@@ -2,7 +2,7 @@
 
 import { archiveVersion } from "./catalog.js";
 import { displayName } from "./display.js";
-import { isDoubtful } from "./domain.js";
+import { doubtText, isDoubtful } from "./domain.js";
 import { button, make } from "./dom.js";
 import { isUncertain, localTime } from "./format.js";
 
@@ -16,39 +16,62 @@ export function groupEntries(entries) {
   return groups;
 }
 
-const isSameRequest = (one, other) => one.request_id !== ""
+const isSameRequest = (one, other) => Boolean(one.request_id)
   && ["request_id", "time", "model", "version", "client", "verb"].every((name) => one[name] === other[name]);
 
-/** Return what the results of one request say together: a `text`, and `notes` on those without a finding. */
-export function summarize(entries) {
-  const count = (isCounted) => entries.filter(isCounted).length;
-  const doubtful = count(({ domain }) => isDoubtful({ status: domain }));
-  const uncertain = count((entry) => !isDoubtful({ status: entry.domain }) && isUncertain({ certainty: { status: entry.certainty } }));
-  const positive = count((entry) => entry.positive && !isDoubtful({ status: entry.domain }) && !isUncertain({ certainty: { status: entry.certainty } }));
-  const isMask = entries[0].probability === null;
-  const text = entries.every((entry) => entry.positive === null) ? `${entries.length} results`
-    : `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${entries.length}`;
-  return { text, positive, notes: [doubtful ? `${doubtful} unlike the training images` : "", uncertain ? `${uncertain} uncertain` : ""].filter(Boolean) };
+const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
+const isUncertainEntry = (entry) => !isDoubtfulEntry(entry) && isUncertain({ certainty: { status: entry.certainty } });
+
+/** Return why entries have no finding: "unusual or uncertain". */
+function reasonOf(entries) {
+  const doubt = doubtText(entries.map(({ domain }) => domain));
+  return [doubt, entries.some(isUncertainEntry) ? "uncertain" : ""].filter(Boolean).join(" or ");
 }
 
-/** Return the rows of a page of entries; `row(entry)` makes that of one, `isFirst` and `isLast` say whether no page comes before or after it. */
-export function rowsOf(entries, row, { isFirst, isLast }) {
+/** Return what the results of one request say together: a `text`, the `look` of its tag, and `notes` on those without a finding. */
+export function summarize(entries) {
+  const without = entries.filter((entry) => isDoubtfulEntry(entry) || isUncertainEntry(entry));
+  const counted = entries.filter((entry) => !without.includes(entry));
+  const isMask = entries[0].probability === null;
+  if (counted.length === 0) return noFinding(`all ${isMask ? "slices" : "images"} are ${reasonOf(without)}`);
+  const kinds = [without.filter(isDoubtfulEntry), without.filter(isUncertainEntry)].filter(({ length }) => length > 0);
+  const notes = kinds.map((kind) => `${kind.length} ${reasonOf(kind)}`);
+  if (entries.every((entry) => entry.positive === null)) return { text: `${entries.length} results`, look: "tag", notes };
+  const positive = counted.filter((entry) => entry.positive).length;
+  const inDoubt = without.filter((entry) => entry.positive);
+  if (positive === 0 && inDoubt.length > 0) return noFinding(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`);
+  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${counted.length}${notes.length ? " with a finding" : ""}`;
+  return { text, look: positive ? "tag marked" : "tag", notes };
+}
+
+const noFinding = (reason) => ({ text: `No finding: ${reason}`, look: "tag uncertain", notes: [] });
+
+/**
+ * Return the rows of a page of entries; `row(entry)` makes that of one.
+ *
+ * `isFirst` and `isLast` say whether no page comes before or after it. Of a filtered list, nothing is summarised.
+ */
+export function rowsOf(entries, row, { isFirst, isLast, isFiltered }) {
   return groupEntries(entries).flatMap((group) => {
     if (group.length === 1) return [row(group[0])];
     const isPart = (!isFirst && group[0] === entries[0]) || (!isLast && group.at(-1) === entries.at(-1));
-    return foldedRows(group, row, isPart);
+    return foldedRows(group, row, isPart, isFiltered);
   });
 }
 
-function foldedRows(group, row, isPart) {
-  const rows = group.map(row);
-  for (const line of rows) {
+function foldedRows(group, row, isPart, isFiltered) {
+  // As sent: ids increase. The list has the newest first.
+  const rows = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)).map(row);
+  rows.forEach((line, index) => {
     line.hidden = true;
     line.classList.add("slice-row");
-  }
+    if (!isPart && !isFiltered) line.querySelector(".file").prepend(`${index + 1} of ${group.length}: `);
+  });
   const [{ time, model, version, client }] = group;
   const known = archiveVersion(group[0]);
-  const { text, positive, notes } = summarize(group);
+  const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);
+  const isWhole = !isPart && !isFiltered;
+  const things = group[0].probability === null ? "slices" : "images";
   const toggle = button(`Show all ${group.length}`, () => {
     const isOpen = toggle.getAttribute("aria-expanded") === "true";
     toggle.setAttribute("aria-expanded", String(!isOpen));
@@ -59,9 +82,9 @@ function foldedRows(group, row, isPart) {
   const head = make("tr", { role: "row", class: "group-row" },
     cell("time", make("time", { datetime: time }, localTime(time))),
     cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
-    cell("what", make("span", { class: positive ? "tag marked" : "tag" }, text), notes.map((note) => make("div", { class: "small" }, note))),
+    cell("what", make("span", { class: look }, text), [...notes, isPart && !isFiltered ? "On this page only" : []].flat().map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
-    cell("file", `${group.length} ${group[0].probability === null ? "slices" : "images"} sent together`, isPart ? make("div", { class: "small" }, "Others may be on a neighbouring page") : null),
+    cell("file", isWhole ? `${group.length} ${things} sent together` : `${group.length} of this request ${isPart ? "on this page" : "match"}`, isPart ? make("div", { class: "small" }, "Others may be on a neighbouring page") : null),
     cell("extra", client),
     cell("act", toggle));
   return [head, ...rows];

@@ -11,6 +11,7 @@ import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
 import { missingImage } from "./missing_image.js";
 import { checkCatalog, parsePrediction } from "./prediction.js";
+import { forget } from "./recent_files.js";
 import { show, toProblem } from "./rejections.js";
 import { loadStored, statedIn, StoredResult } from "./stored_result.js";
 
@@ -161,6 +162,7 @@ async function remove(entry, back) {
     await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
       if (error.status !== 404) throw error; // already deleted
     });
+    forget(entry.image_sha256);
     announce("Result deleted.");
     back();
   } catch (error) {

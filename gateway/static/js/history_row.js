@@ -7,6 +7,7 @@ import { button, make } from "./dom.js";
 import { isUncertain, labelText, localTime, percent } from "./format.js";
 import { resultAddress } from "./history_address.js";
 import { atPrevalence } from "./probabilities.js";
+import { recentName } from "./recent_files.js";
 
 /** Return the `tag` of an entry, an element, its text (`what`), the model's output (`label`), and whether its probability may be shown. */
 export function finding(entry) {
@@ -25,7 +26,7 @@ export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Im
 /** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
 export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
-  const { tag, what, label, isShown } = finding(entry);
+  const { tag, what, isShown } = finding(entry);
   const time = localTime(entry.time);
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
@@ -33,9 +34,9 @@ export function row(entry, { open, remove }) {
   const line = make("tr", { role: "row", "data-id": entry.id },
     cell("time", make("time", { datetime: entry.time }, time)),
     cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
-    cell("what", tag, notes(entry, label)),
+    cell("what", tag, notes(entry)),
     cell("number", isShown ? percent(entry.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
-    cell("file", entry.filename || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
+    cell("file", entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
     cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
@@ -45,10 +46,9 @@ export function row(entry, { open, remove }) {
   return line;
 }
 
-/** Say what limits a result: an image that was not checked, or that was changed. Without a finding, say what the model's output was. */
-function notes({ domain, repair }, label) {
+/** Say what limits a result: an image that was not checked, or that was changed. */
+function notes({ domain, repair }) {
   const texts = [
-    domain in TITLES ? `Model output: ${label}` : null,
     domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];

@@ -2,21 +2,21 @@
 
 import { collapse } from "./rejections.js";
 
-const HEADER = 60; // pixels, with some space
-let isAwaited = false;
+let awaited = null; // the drop whose first outcome has not come yet
 
-/** Wait for the first outcome of files that were dropped or chosen now. */
+/** Wait for the first outcome of files that were dropped or chosen now; return the drop, for `showOutcome`. */
 export function expectOutcome() {
-  isAwaited = true;
+  awaited = Symbol("drop");
   collapse();
+  return awaited;
 }
 
-/** Bring an element into view if it is the first outcome. */
-export function showOutcome(element) {
-  if (!isAwaited) return;
-  isAwaited = false;
+/** Bring an element into view if it is the first outcome of the last drop. */
+export function showOutcome(element, drop) {
+  if (awaited === null || drop !== awaited) return;
+  awaited = null;
   requestAnimationFrame(() => { // after the file has left the list in progress, which is above the results
     const { top } = element.getBoundingClientRect();
-    if (top < HEADER || top > innerHeight / 2) element.scrollIntoView();
+    if (top < Number.parseFloat(getComputedStyle(element).scrollMarginTop) || top > innerHeight / 2) element.scrollIntoView();
   });
 }

@@ -8,6 +8,8 @@ import { legend } from "./legend.js";
 const COLOUR = `rgb(${MASK.join(" ")})`;
 const LINE = 2; // pixels of the screen
 const PIXELS_PER_LINE = 512; // of the shorter side of a saved picture, for each pixel of the line's width
+const MAX_LINES = 20_000; // of an outline; a mask with more is shown as area
+const paths = new WeakMap(); // canvas -> outline, null for one with too many lines
 let views = 0;
 
 /** Overlay on a `sheet`, the element with the image; `element` has its controls, `finding` names what a mask marks. */
@@ -44,7 +46,9 @@ export class OverlayView {
 
   addLine() {
     const { width, height } = this.canvas;
-    this.path = contour(markedPixels(this.canvas), width, height);
+    if (!paths.has(this.canvas)) paths.set(this.canvas, contour(markedPixels(this.canvas), width, height, MAX_LINES));
+    this.path = paths.get(this.canvas);
+    if (this.path === null) return;
     const line = svg("path", { d: this.path, "vector-effect": "non-scaling-stroke" });
     Object.assign(line.style, { fill: "none", stroke: COLOUR, strokeWidth: `${LINE}px`, strokeLinecap: "square" });
     this.line = svg("svg", { class: "contour", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, line);
@@ -70,7 +74,7 @@ export class OverlayView {
   }
 
   get isLine() {
-    return this.isMask && this.isOutline;
+    return this.isMask && this.isOutline && this.path !== null;
   }
 
   draw() {
@@ -81,9 +85,10 @@ export class OverlayView {
     this.maskTools.hidden = !this.isMask;
     this.opacity.hidden = this.isLine;
     this.hider.textContent = this.isHidden ? "Show mask" : "Hide mask";
-    this.styles.forEach((control, index) => control.setAttribute("aria-pressed", String(this.isOutline === (index === 0))));
+    this.styles.forEach((control, index) => control.setAttribute("aria-pressed", String(this.isLine === (index === 0))));
+    this.styles[0].disabled = this.path === null;
     this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
-    this.legend.replaceChildren(legend(this.isMask ? "mask" : "heat map", { isOutline: this.isOutline, finding: this.finding }));
+    this.legend.replaceChildren(legend(this.isMask ? "mask" : "heat map", { isOutline: this.isLine, finding: this.finding }));
   }
 
   /** Draw what is shown on a picture of a size. */
@@ -105,5 +110,7 @@ export class OverlayView {
 /** Return 0 for each transparent pixel of a canvas. */
 function markedPixels(canvas) {
   const { data } = canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, canvas.width, canvas.height);
-  return Uint8Array.from({ length: data.length / 4 }, (_, at) => data[4 * at + 3]);
+  const marked = new Uint8Array(data.length / 4);
+  for (let at = 0; at < marked.length; at += 1) marked[at] = data[4 * at + 3];
+  return marked;
 }

@@ -30,7 +30,7 @@ function remember(name, value) {
 export function showPrevalence(name, assumed) {
   const field = byId("prevalence");
   byId("prevalence-field").hidden = assumed === null;
-  byId("prevalence-help").textContent = assumed === null ? "" : `Among the patients whose images you send. Without it, probabilities assume ${share(assumed)} of images to be positive. It changes the probability, not the reported label.`;
+  byId("prevalence-help").textContent = assumed === null ? "" : `For the next files: among the patients whose images you send. Without it, probabilities assume ${share(assumed)} of images to be positive. It changes the probability, not the reported label.`;
   field.value = recall(name);
   field.oninput = () => { if (field.validity.valid) remember(name, field.value); };
 }

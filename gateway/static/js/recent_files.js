@@ -1,6 +1,6 @@
 // The files that were analysed or added since the page was opened, by checksum: stored results can show them although the server keeps no images.
 
-const MAX_FILES = 100;
+const MAX_BYTES = 256e6; // in total: files of a zip are in memory
 const files = new Map();
 
 /** Remember the file of an image; a checksum that is unknown is ignored. */
@@ -8,11 +8,28 @@ export function remember(sha256, file) {
   if (!sha256) return;
   files.delete(sha256);
   files.set(sha256, file);
-  if (files.size > MAX_FILES) files.delete(files.keys().next().value);
+  let size = 0;
+  for (const { size: bytes } of files.values()) size += bytes;
+  for (const [oldest, { size: bytes }] of files) {
+    if (size <= MAX_BYTES) break;
+    files.delete(oldest);
+    size -= bytes;
+  }
 }
 
-/** Return the file with a checksum under a name; null if it is not known. */
-export function recall(sha256, name) {
+/** Return the name of the file with a checksum; empty if it is not known. */
+export const recentName = (sha256) => files.get(sha256)?.name ?? "";
+
+/** Forget the file of an image. */
+export const forget = (sha256) => files.delete(sha256);
+
+/** Return the file with a checksum under a name; null if it is not known, or was moved, changed or deleted on the disk. */
+export async function recall(sha256, name) {
   const file = files.get(sha256);
-  return file ? new File([file], name || file.name) : null;
+  try {
+    return file ? new File([await file.arrayBuffer()], name || file.name) : null;
+  } catch {
+    forget(sha256);
+    return null;
+  }
 }

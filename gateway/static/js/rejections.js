@@ -12,7 +12,7 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-const UNFIT = new Set(["Out of scope", "Missing attribute", "Unlike the training images", "Unusable image"]);
+const UNFIT = new Set(["Out of scope", "Unlike the training images", "Unusable image"]);
 
 /** Whether a problem is one of the image, not of the request: another kind of image may be right. */
 export const isUnfit = ({ title }) => UNFIT.has(title);
@@ -70,7 +70,7 @@ function update() {
   byId("rejections").hidden = current + earlier === 0;
   byId("rejections").classList.toggle("past", current === 0);
   byId("earlier").hidden = earlier === 0;
-  byId("earlier-count").textContent = `${earlier} earlier ${earlier === 1 ? "file" : "files"} not analysed`;
+  byId("earlier-count").textContent = `${earlier} earlier ${earlier === 1 ? "problem" : "problems"}`;
 }
 
 /** Enable a button after some seconds, which its text counts down. */

@@ -62,11 +62,11 @@ export class Result {
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(prediction.repair),
-      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.refusals),
+      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.rejections),
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),
-      section("What to do next", make("p", {}, nextStep(kind, prediction, missedText(prediction, version)))),
+      section("What to do next", make("p", {}, this.isDoubtful && isSample(this.file) ? "This sample only shows how the page works." : nextStep(kind, prediction, missedText(prediction, version)))),
       scopeTerms(prediction),
       this.details(),
       make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));
@@ -95,7 +95,7 @@ export class Result {
         make("p", { class: "output" }, labelText({ ...prediction, isMask: "mask" in prediction }, version)),
         area ? areaTerms(prediction) : ranking(prediction));
     }
-    return section("How sure", uncertainty(prediction),
+    return section(area ? "What was marked" : "How sure", uncertainty(prediction),
       area ? areaTerms(prediction) : positiveLabel(prediction) ? decision(prediction, version) : ranking(prediction));
   }
 

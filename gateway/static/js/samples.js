@@ -1,6 +1,7 @@
 // Synthetic sample images of models.
 
 import { get } from "./api.js";
+import { digest } from "./prediction.js";
 
 const files = new WeakSet(); // the samples among the files that were analysed
 const blobs = new Map(); // "name version" -> promise of the image
@@ -23,7 +24,13 @@ export async function sampleFile(name, version) {
   return file;
 }
 
-/** Whether a file is the synthetic sample of a model, which is never refused. */
+/** Mark a file as the sample of a model version if that has the checksum. */
+export async function markSample(file, { name, version }, sha256) {
+  const image = await sampleImage(name, version).catch(() => null);
+  if (image !== null && await digest(image) === sha256) files.add(file);
+}
+
+/** Whether a file is the synthetic sample of a model, which is never rejected. */
 export const isSample = (file) => files.has(file);
 
 /** Show the sample of a model version in a frame; the frame stays empty if the model has none. */

@@ -2,6 +2,8 @@
 // slices that are unlike the training images. A long series takes several requests.
 
 import { invalidResponse, itemProblem, post } from "./api.js";
+import { rejectionsOf } from "./catalog.js";
+import { reasonText } from "./domain.js";
 import { checkPrediction, digest } from "./prediction.js";
 
 /** Limits of one request: images, as the server's, and bytes, which base64 lengthens by a third. */
@@ -71,10 +73,16 @@ async function send(files, model, { signal, onProgress }) {
   if (!Array.isArray(document?.predictions) || document.predictions.length !== files.length) throw invalidResponse("it does not have one result for each slice");
   return {
     outcomes: document.predictions.map((item, index) => (item && "status" in item && !("label" in item)
-      ? { problem: itemProblem(item) } : { prediction: checkPrediction(item, { ...model, sha256: digests[index] }) })),
+      ? { problem: problemOf(item, model) } : { prediction: checkPrediction(item, { ...model, sha256: digests[index] }) })),
     volume: document.volume ?? null,
     isSaved: document.history !== "unavailable",
   };
+}
+
+function problemOf(item, model) {
+  const problem = itemProblem(item);
+  if (problem.domain) problem.detail = reasonText(problem.domain, rejectionsOf(model));
+  return problem;
 }
 
 function parse(text) {

@@ -7,6 +7,7 @@ import { alertReader, button, byId, make } from "./dom.js";
 import { pathOf } from "./incoming.js";
 import { checkCatalog } from "./prediction.js";
 import { enqueue } from "./queue.js";
+import { remember } from "./recent_files.js";
 import { isUnavailable, show } from "./rejections.js";
 import { foldersOf, splitSeries } from "./series.js";
 import { analyseSlices } from "./series_request.js";
@@ -19,8 +20,8 @@ const AT_ONCE = 64; // files whose headers are read together
 /**
  * Analyse the series among files with a model; return a promise of the other files.
  *
- * `add(result)` shows a result, `others(files, model)` analyses files that are not slices, `reconsider(files)` lets the user
- * choose another model. Numbered images may be slices of one examination or not, so the page asks.
+ * `add(result)` shows a result, `fail(element)` brings a problem into view, `others(files)` analyses files that are not
+ * slices, `reconsider(files)` lets the user choose another model. Numbered images may be slices of one examination or not, so the page asks.
  */
 export async function takeSeries(files, model, actions) {
   const { items, series, numbered } = await groupFiles(files);
@@ -73,7 +74,7 @@ function offer(stack, model, actions) {
     make("p", {}, make("strong", {}, text), ` As one series they are shown in the order of their numbers. Read as ${titleOf(model)}.`),
     make("div", { class: "row" },
       button("One examination", decide(() => submit(stack, model, actions)), { class: "button primary" }),
-      button("Separate images", decide(() => actions.others(stack.items.map(({ file }) => file), model)))));
+      button("Separate images", decide(() => actions.others(stack.items.map(({ file }) => file))))));
   byId("waiting").after(notice);
   notice.scrollIntoView({ block: "nearest" });
   alertReader(text);
@@ -97,11 +98,12 @@ function submit(stack, model, actions) {
       if (predictions.length === 0) throw analysed.outcomes[0].problem;
       const version = await findVersion(predictions[0], connect);
       if (version !== null) for (const prediction of predictions) checkCatalog(prediction, version);
+      analysed.outcomes.forEach(({ prediction }, index) => remember(prediction?.image.sha256, files[index]));
       const { assurances, prevalence, repair } = model;
       actions.add(new SeriesResult(name, stack, analysed, version, { assurances, prevalence, repair }));
     } catch (error) {
       if (error.name === "AbortError") return;
-      show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) });
+      actions.fail(show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) }));
       if (isUnavailable(error)) connect();
     }
   });

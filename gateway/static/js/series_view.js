@@ -4,7 +4,7 @@ import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, section } from "./evidence.js";
-import { cutoff, percent } from "./format.js";
+import { cutoff, percent, uncapitalize } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
@@ -16,6 +16,8 @@ import { isUnsure, Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
+const MAX_MASKS = 16; // of which the picture and the outline are kept
+const MAX_LINKS = 8; // the list of slices has all
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 
 /**
@@ -24,6 +26,7 @@ const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 export class SeriesResult {
   constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
     Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
+    this.masks = new Map(); // index -> canvas
     this.states = outcomes.map((outcome) => sliceState(outcome, version));
     this.first = outcomes.find(({ prediction }) => prediction).prediction;
     this.isMask = "mask" in this.first;
@@ -60,14 +63,16 @@ export class SeriesResult {
     const { first, version, finding: { kind, text } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
-    const limited = limits(this.outcomes, this.isMask && volumeOf(this.stack, this.outcomes, this.volume).ml !== undefined);
+    const { ml } = this.isMask ? volumeOf(this.stack, this.outcomes, this.volume) : {};
+    const limited = limits(this.outcomes, ml !== undefined);
+    const odd = this.oddSlices();
     const isPositive = this.states.some((state) => state.kind === "positive");
     const step = kind === "doubtful" ? kind : isPositive ? "positive" : "negative";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       section("This slice", this.slice),
-      limited.length ? section("All slices", ...limited.map((line) => make("p", {}, line))) : null,
+      limited.length || odd.length ? section("All slices", ...limited.map((line) => make("p", {}, line)), ...odd) : null,
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(step, first, missedText(first, version)))),
       this.details(), this.downloads());
@@ -75,9 +80,15 @@ export class SeriesResult {
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
         make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding" }[kind] ?? "label" }, text)),
-        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume)) : null,
+        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume), ml === undefined ? null : " Do not measure with it.") : null,
         notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
       make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
+  }
+
+  /** Return buttons that step to the slices without a finding, which the sentences only count. */
+  oddSlices() {
+    const odd = this.states.flatMap((state, index) => (hasClaim(state) ? [] : { ...state, index }));
+    return odd.slice(0, MAX_LINKS).map(({ index, text }) => button(`Slice ${index + 1}: ${uncapitalize(text)}`, () => this.strip.go(index), { class: "link" }));
   }
 
   details() {
@@ -114,12 +125,20 @@ export class SeriesResult {
     picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
     viewer.show(picture, this.stack.items[index].file);
     // An empty mask keeps the controls of the masks of other slices in place.
-    viewer.setOverlay(this.isMask ? make("canvas", { width: viewer.width, height: viewer.height, "aria-hidden": "true" }) : null, "mask");
-    if (prediction?.mask && prediction.area.pixels) this.showMask(index, prediction);
+    viewer.setOverlay(this.isMask ? this.masks.get(index) ?? this.emptyMask() : null, "mask");
+    if (prediction?.mask && prediction.area.pixels && !this.masks.has(index)) this.showMask(index, prediction);
+  }
+
+  emptyMask() {
+    const { width, height } = this.viewer;
+    if (this.empty?.width !== width || this.empty.height !== height) this.empty = make("canvas", { width, height, "aria-hidden": "true" });
+    return this.empty;
   }
 
   async showMask(index, { mask, image }) {
     const overlay = await colourize(toPng(mask.data), "mask", image);
+    this.masks.set(index, overlay);
+    if (this.masks.size > MAX_MASKS) this.masks.delete(this.masks.keys().next().value);
     if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
   }
 
@@ -150,6 +169,7 @@ export class SeriesResult {
   close() {
     this.viewer.close();
     this.pictures.close();
+    this.masks.clear();
   }
 }
 

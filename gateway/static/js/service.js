@@ -90,11 +90,14 @@ const ACTIONS = {
 
 function draw({ title, text, detail = "", action = null, canOverride = false }) {
   const region = byId("service");
-  const drawn = JSON.stringify([title, text, detail, action]);
+  const drawn = JSON.stringify([title, text, detail, action, canOverride]);
   if (region.dataset.drawn === drawn) return; // screen readers announce every change
   region.dataset.drawn = drawn;
   region.hidden = title === "";
-  byId("send-now").hidden = !canOverride; // next to the files that wait
+  const sendNow = byId("send-now"); // next to the files that wait
+  const hadFocus = document.activeElement === sendNow;
+  sendNow.hidden = !canOverride;
+  if (hadFocus && !canOverride) byId("results-heading").focus();
   region.replaceChildren(
     make("div", {}, make("p", {}, make("strong", {}, title)), make("p", {}, text ?? ""), detail ? make("p", { class: "small" }, detail) : null),
     action ? button(action.text, () => ACTIONS[action.name]()) : "");

@@ -2,12 +2,14 @@
 
 import { Problem, get, post } from "./api.js";
 import { archiveVersion, findVersion, knownModel } from "./catalog.js";
+import { isDoubtful } from "./domain.js";
 import { imageName } from "./history_row.js";
 import { toPng } from "./pictures.js";
 import { checkCatalog, checkStored } from "./prediction.js";
 import { recall, remember } from "./recent_files.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
+import { markSample } from "./samples.js";
 import { connect } from "./service.js";
 
 const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "application/dicom": ".dcm" };
@@ -16,17 +18,19 @@ const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".
  * Load a stored result: its `entry`, and the `prediction`, null if an older release stored the result.
  *
  * `version` is the catalog entry of the archive that answered, null if it is not served any more; `file` has the image,
- * null if it is not kept; `heatMap` is a PNG or null.
+ * no bytes if it is not kept; `heatMap` is a PNG or null.
  */
 export async function loadStored(id) {
   const entry = await (await get(`api/results/${id}`)).json();
-  const [file, overlay] = await Promise.all([recall(entry.image_sha256, entry.filename) ?? (entry.has_image ? loadFile(entry) : null), entry.overlay ? loadOverlay(id) : null]);
+  const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : recall(entry.image_sha256, entry.filename), entry.overlay ? loadOverlay(id) : null]);
   const prediction = entry.prediction ? await complete(entry, overlay) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
   const served = await findVersion(described, connect);
   const version = archiveVersion(entry) === null ? null : served;
   if (prediction && version) checkCatalog(prediction, version);
-  return { entry, prediction, version, file, heatMap: entry.overlay === "heat_map" ? overlay : null };
+  const shown = file ?? new File([], entry.filename || imageName(entry));
+  if (version && isDoubtful({ status: entry.domain })) await markSample(shown, described.model, entry.image_sha256);
+  return { entry, prediction, version, file: shown, heatMap: entry.overlay === "heat_map" ? overlay : null };
 }
 
 async function loadFile(entry) {
@@ -66,8 +70,8 @@ export function statedIn({ assurances, repair }) {
 
 /** Card of a stored result from `loadStored`. An image that is not kept can be joined later. */
 export class StoredResult extends Result {
-  constructor({ entry, prediction, version, file, heatMap }) {
-    super(file ?? new File([], entry.filename || imageName(entry)), prediction, version, statedIn(prediction), null);
+  constructor({ prediction, version, file, heatMap }) {
+    super(file, prediction, version, statedIn(prediction), null);
     this.storedHeatMap = heatMap;
     this.onImage = () => {};
     this.filled.then(() => (heatMap ? this.toggleHeatMap() : null));

@@ -1,6 +1,7 @@
 """History: the results of one request, such as the slices of a series, are one row."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -29,7 +30,9 @@ def entry(**changes: Any) -> dict[str, Any]:
 def slices(count: int, positive: int) -> list[dict[str, Any]]:
     outline = {"model": "slices", "probability": None}
     marked, empty = {"label": "tumour", "positive": True}, {"label": "background", "positive": False}
-    return [entry(**outline, **(marked if place < positive else empty)) for place in range(count)]
+    return [  # the one that was sent last first
+        entry(id=f"{count - place:032}", **outline, **(marked if place < positive else empty)) for place in range(count)
+    ]
 
 
 def prepare(page: Page, entries: list[dict[str, Any]], following: str | None = None) -> None:
@@ -63,20 +66,27 @@ def test_the_slices_of_a_series_are_one_row_that_opens(
     assert faults(page) == []
     page.get_by_role("button", name="Show all 20").click()
     expect(rows).to_have_count(23)
+    expect(rows.nth(2)).to_contain_text("1 of 20")
     expect(page.get_by_role("button", name="Hide all 20")).to_be_focused()
     assert faults(page) == []
     page.on("dialog", lambda dialog: dialog.accept())
     rows.nth(2).get_by_role("button", name="Delete").click()
-    expect(rows).to_have_count(3)
-    expect(rows.nth(1)).to_contain_text("Marked on 11 of 19")
-    expect(page.get_by_role("heading", name="History")).to_be_focused()
+    expect(rows).to_have_count(22)
+    expect(rows.nth(1)).to_contain_text("Marked on 12 of 19")
+    expect(rows.nth(2).get_by_role("link")).not_to_be_focused()
+    expect(rows.nth(2).get_by_role("button", name="Delete")).to_be_focused()
+    expect(page.locator("#announcement")).to_have_text("Result deleted.")
+    page.goto(f"{static_gateway.url}/#history?positive=true")
+    expect(page.locator(".group-row")).to_contain_text("19 matching results")
+    expect(page.locator(".group-row")).not_to_contain_text(re.compile("Marked|sent together"))
 
 
 def test_slices_at_the_end_of_a_page_may_continue_on_the_next(opened: Opener, static_gateway: Gateway) -> None:
     page = opened(
         f"{static_gateway.url}/#history", model="chest", prepare=lambda page: prepare(page, slices(3, 1), "cursor")
     )
-    expect(page.locator(".group-row")).to_contain_text("Others may be on a neighbouring page")
+    for text in ("Others may be on a neighbouring page", "3 of this request on this page", "On this page only"):
+        expect(page.locator(".group-row")).to_contain_text(text)
 
 
 def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findings(
@@ -84,15 +94,22 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
 ) -> None:
     page = opened(static_gateway.url, model="chest", prepare=script)
     unlike, unsure = {"domain": "unlike", "positive": True}, {"certainty": "uncertain", "positive": True}
+    unusual = {"domain": "unusual", "probability": None}
     groups = [
         [entry(positive=True), entry(**unlike), entry(**unsure), entry()],
+        [entry(**unusual), entry(**unusual)],
+        [entry(**unlike), entry(**unlike), entry(**unsure)],
+        [entry(**unlike), entry(), entry()],
         [entry(positive=None), entry(positive=None)],
         [entry(request_id=""), entry(request_id="")],
         [entry(), entry(seconds=1)],
         [entry(), entry(version="2.0.0")],
     ]
     assert page.evaluate(SUMMARIES, groups) == [
-        ["Above the cut-off on 1 of 4; 1 unlike the training images; 1 uncertain"],
+        ["Above the cut-off on 1 of 2 with a finding; 1 unlike the training images; 1 uncertain"],
+        ["No finding: all slices are unusual"],
+        ["No finding: all images are unlike the training images or uncertain"],
+        ["No finding: 1 above the cut-off, but unlike the training images"],
         ["2 results"],
         *([["Above the cut-off on 0 of 1"] * 2] * 3),
     ]

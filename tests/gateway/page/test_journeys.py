@@ -42,6 +42,14 @@ def film(name: str, *, marked: bool) -> FilePayload:
     return payload(name, saved(painted(figure(60, 80), bright=235 if marked else 90), "PNG"))
 
 
+def test_a_result_is_in_view_after_a_rejection_which_becomes_one_line(page: Page) -> None:
+    choose(page, payload("report.pdf", b"%PDF-1.7 report"))
+    expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
+    choose(page, film("one.png", marked=True))
+    expect(page.locator(".result .verdict")).to_be_in_viewport()
+    expect(page.locator("#earlier").get_by_text("1 earlier problem")).to_be_visible()
+
+
 def test_many_files_become_a_table(page: Page) -> None:
     packed_films = BytesIO()
     with zipfile.ZipFile(packed_films, "w") as archive:

@@ -24,7 +24,6 @@ def reject(page: Page, *names: str) -> None:
     expect(page.locator(".rejection")).to_have_count(before + len(names))
 
 
-@pytest.mark.firefox
 @pytest.mark.parametrize("device", [DESK, PHONE | {"color_scheme": "dark"}], ids=["desk", "phone"])
 def test_a_result_is_in_view_after_rejections_which_become_one_line(
     opened: Opener, static_gateway: Gateway, device: dict[str, Any]
@@ -38,22 +37,22 @@ def test_a_result_is_in_view_after_rejections_which_become_one_line(
     earlier = page.locator("#earlier")
     expect(page.locator(".result .verdict")).to_be_in_viewport()
     expect(page.locator("#announcement")).to_contain_text("positive 0.93.png: ")
-    expect(earlier.get_by_text("2 earlier files not analysed")).to_be_focused()
+    expect(earlier.get_by_text("2 earlier problems")).to_be_focused()
     expect(page.locator(".rejection >> visible=true")).to_have_count(0)
     assert faults(page) == []
 
     reject(page, "scope 3")
     expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
     expect(page.locator("#alert")).to_contain_text("scope 3.png could not be analysed.")
-    earlier.get_by_text("2 earlier files not analysed").click()
+    earlier.get_by_text("2 earlier problems").click()
     earlier.get_by_role("button", name="Dismiss scope 1.png").click()
     expect(earlier.locator(".rejection button").first).to_be_focused()
-    expect(earlier.get_by_text("1 earlier file not analysed")).to_be_visible()
+    expect(earlier.get_by_text("1 earlier problem")).to_be_visible()
     assert faults(page) == []
 
     choose(page, *films(*(f"negative 0.{number}" for number in range(1, 6))))
     expect(page.get_by_role("heading", name="5 files")).to_be_in_viewport()
-    expect(earlier.get_by_text("2 earlier files not analysed")).to_be_visible()
+    expect(earlier.get_by_text("2 earlier problems")).to_be_visible()
     choose(page, *films("positive 0.7"))
     newest = page.locator(".result").first
     expect(newest.get_by_role("heading", name="positive 0.7.png")).to_be_in_viewport()
@@ -61,6 +60,35 @@ def test_a_result_is_in_view_after_rejections_which_become_one_line(
     page.get_by_role("button", name="Dismiss all").click()
     expect(page.locator("#rejections")).to_be_hidden()
     expect(page.locator("#results-heading")).to_be_focused()
+
+
+DROPS = """async () => {
+    const { expectOutcome, showOutcome } = await import("/js/latest.js");
+    const shown = [];
+    const element = (name) => document.body.appendChild(Object.assign(document.createElement("p"), {
+        getBoundingClientRect: () => ({ top: -1 }), scrollIntoView: () => shown.push(name),
+    }));
+    const [older, newer] = [expectOutcome(), expectOutcome()];
+    for (const [name, drop] of [["older", older], ["retried", null], ["newer", newer], ["second", newer]])
+        showOutcome(element(name), drop);
+    await new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); });
+    return shown;
+}"""
+FILES = """async () => {
+    const { forget, recall, remember } = await import("/js/recent_files.js");
+    const names = ["first", "second", "deleted", "moved"];
+    const files = names.map((name) => Object.defineProperty(new File([name], name), "size", { value: 80e6 }));
+    files[3].arrayBuffer = () => Promise.reject(new Error());
+    for (const file of files) remember(file.name, file);
+    forget("deleted");
+    return Promise.all(names.map(async (name) => (await recall(name, ""))?.text() ?? null));
+}"""
+
+
+def test_the_page_shows_the_last_drop_and_recalls_readable_files(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(static_gateway.url, ready=False)
+    assert page.evaluate(DROPS) == ["newer"]
+    assert page.evaluate(FILES) == [None, "second", None, None]  # at most 256 MB
 
 
 def test_a_table_shows_twelve_aligned_rows_whose_names_hide_no_result(opened: Opener, static_gateway: Gateway) -> None:

@@ -16,6 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
+from tests.gateway.page.modules import call
 from tests.gateway.page.scripted import PREDICTIONS, catalog, script
 from tests.gateway.page.test_accessibility import PHONE, faults
 from tests.gateway.page.test_analyse import shown
@@ -96,6 +97,7 @@ def test_a_contour_is_every_side_between_a_marked_pixel_and_another_one(
             if padded[y + 1, x] != padded[y + 1, x + 1]:
                 wanted.add((x, y, x, y + 1))
         assert edges(path) == wanted
+    assert call(page, "contour", "contour", random.astype(int).ravel().tolist(), WIDTH, HEIGHT, 50) is None
 
 
 def screen(stage: Locator) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What the page says about images that a model refuses, or that are not like its training images."""
+"""What the page says about images that a model rejects, or that are not like its training images."""
 
 from typing import Any
 
@@ -18,25 +18,27 @@ pytestmark = pytest.mark.e2e
 FAR: dict[str, Any] = {"mode": "strict", "status": "unlike", "score": 4.2, "limit": 1.2, "percentile": 100}
 FAR |= {"reason": "other_image"}
 NEAR = FAR | {"score": 1.3, "near": True}
-OFTEN = "About 1 in 56 good images is refused like this one (14 of 784 held-out images)."
+OFTEN = "About 1 in 56 held-out images is rejected (14 of 784)."
+UNKNOWN_TURN = NEAR | {"reason": None}
 
 
 @pytest.mark.parametrize(
-    ("domain", "refusals", "text", "absent"),
+    ("domain", "rejections", "text", "absent"),
     [
-        (NEAR, {"images": 784, "refused": 14}, OFTEN, "another body part"),
+        (NEAR, {"images": 784, "rejected": 14}, OFTEN, "another body part"),
         (NEAR, None, "it may be a good image of the right kind. Send", "1 in"),
-        (NEAR, {"images": 784, "refused": 0}, "it may be a good image of the right kind. Send", "1 in"),
-        (FAR, {"images": 784, "refused": 14}, "It may show another body part", "1 in"),
+        (NEAR, {"images": 50, "rejected": 6}, "6 of 50 held-out images are rejected.", "1 in"),
+        (UNKNOWN_TURN, {"images": 784, "rejected": 14}, "turned by 90 degrees to the right or to the left", "1 in"),
+        (FAR, {"images": 784, "rejected": 14}, "It may show another body part", "1 in"),
     ],
 )
 def test_an_image_just_beyond_the_limit_is_not_taken_for_another_body_part(
-    opened: Opener, static_gateway: Gateway, domain: dict[str, Any], refusals: Any, text: str, absent: str
+    opened: Opener, static_gateway: Gateway, domain: dict[str, Any], rejections: Any, text: str, absent: str
 ) -> None:
     page = opened(
         static_gateway.url,
         model="chest",
-        prepare=lambda page: script(page, catalog(domain="strict", refusals=refusals)),
+        prepare=lambda page: script(page, catalog(domain="strict", rejections=rejections)),
     )
     problem = {"status": 422, "title": "Unlike the training images", "detail": "For programs.", "domain": domain}
     page.route(PREDICTIONS, lambda route: route.fulfill(status=422, json=problem))
@@ -53,11 +55,11 @@ def test_an_image_just_beyond_the_limit_is_not_taken_for_another_body_part(
     assert_no_result(page)
 
 
-def test_the_start_says_which_models_refuse_other_images(opened: Opener, static_gateway: Gateway) -> None:
+def test_the_start_says_which_models_check_their_images(opened: Opener, static_gateway: Gateway) -> None:
     models = catalog(domain="strict")
     page = opened(static_gateway.url, model=None, prepare=lambda page: script(page, models))
     chooser = page.locator("#chooser")
-    expect(chooser).to_contain_text("Models with an image check refuse most others, but not all.")
+    expect(chooser).to_contain_text("Models with an image check reject or mark most others, but not all.")
     check = "No image check: other images get a result, too"
     expect(page.get_by_role("button", name=CHEST, exact=True)).not_to_contain_text(check)
     expect(page.get_by_role("button", name=PHOTOGRAPH, exact=True)).to_contain_text(check)

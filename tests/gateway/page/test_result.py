@@ -145,7 +145,7 @@ def test_predictive_values_follow_bayes(
 
 def test_another_prevalence_shows_other_predictive_values(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE))
-    field = card.get_by_label("Images with pneumonia, in percent")
+    field = card.get_by_label("Share of positive images (%), here pneumonia")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
     expect(card).to_contain_text("91 of 100 reported images show pneumonia (predictive value 90.6%)")
@@ -161,7 +161,7 @@ def test_another_prevalence_shows_other_predictive_values(opened: Opener, static
 
 def test_a_rare_finding_opens_with_the_share_that_was_stated(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE | {"prevalence": 0.00005}))
-    expect(card.get_by_label("Images with pneumonia, in percent")).to_have_value("0.005")
+    expect(card.get_by_label("Share of positive images (%), here pneumonia")).to_have_value("0.005")
     expect(card.locator(".predictive")).to_contain_text("This image90.0% probability of pneumonia")
 
 

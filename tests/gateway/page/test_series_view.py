@@ -47,7 +47,8 @@ def test_slices_become_one_viewer_with_strip_and_volume(
     expect(card.locator(".label")).to_have_text("Tumour marked on 5 of 11 slices")
     expected = volume.measure([measured(content)[1] for content in files])["ml"]
     expect(card.locator(".volume")).to_have_text(
-        f"Marked volume (not validated): {expected:.2f} ml, from the areas and a slice distance of 8 mm."
+        f"Marked volume (not validated): {expected:.2f} ml, from the areas and a slice distance of 8 mm. "
+        "Do not measure with it."
     )
     expect(card.locator(".place")).to_have_text("6 of 11")  # the largest mask
     expect(card.get_by_text("5.dcm", exact=True)).to_be_visible()
@@ -139,6 +140,10 @@ def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener,
     expect(card.get_by_text("This model cannot analyse this image.")).to_be_visible()
     expect(card.locator(".sheet")).to_be_hidden()  # not the picture of another slice
     expect(card.get_by_text("No picture: this slice could not be analysed.")).to_be_visible()
+    card.locator(".stage").press("End")
+    expect(card.locator(".place")).to_have_text("6 of 6")
+    card.get_by_role("button", name="Slice 2: could not be analysed").click()
+    expect(card.locator(".place")).to_have_text("2 of 6")
     assert faults(page) == []
 
 

@@ -31,7 +31,7 @@ def test_a_rejection_has_the_assessment_as_a_member() -> None:
         ("rotated_270", "repair=rotate-90"),
         ("inverted", "repair=invert"),
         ("other_image", "Send the original image"),
-        (None, "Send the original image"),
+        (None, "rotated by 90 degrees, clockwise or counterclockwise. Turn it upright."),
     ],
 )
 def test_the_message_says_what_to_do(reason: Reason | None, advice: str) -> None:
@@ -42,13 +42,15 @@ def test_an_image_just_beyond_the_limit_may_be_a_good_one() -> None:
     near, far = (Assessment("unlike", score, 1.5, 99.5, "other_image") for score in (1.79, 1.81))
     assert near.document("strict")["near"] is True
     assert "may be a good image of the right kind" in near.warning
+    assert "unlike" not in near.warning
     assert "near" not in far.document("strict")
     assert "another body part" in far.warning
     assert "near" not in Assessment("unusual", 1.49, 1.5, 97, None).document("strict")
 
 
-def test_a_turned_image_near_the_limit_keeps_its_repair() -> None:
+def test_a_turned_image_near_the_limit_keeps_its_remedy() -> None:
     assert "repair=rotate-270" in Assessment("unlike", 1.6, 1.5, 99.5, "rotated_90").warning
+    assert "Turn it upright" in Assessment("unlike", 1.6, 1.5, 99.5, None).warning
 
 
 @pytest.mark.parametrize("reason", ["rotated_90", "rotated_180", "rotated_270"])

@@ -28,6 +28,7 @@ def read(requested: Repair | None = None, **changes: Any) -> Any:
         (UNUSUAL | {"reason": "added_later"}, True),
         (UNUSUAL | {"reason": "inverted", "contradicts": "polarity"}, True),
         ({"mode": "off"}, False),
+        (UNUSUAL | {"status": "unlike", "limit": 1.1, "near": True}, True),
     ],
 )
 def test_a_prediction_says_how_the_image_compares_with_the_training_images(
@@ -55,6 +56,9 @@ def test_an_archive_without_detector_says_nothing() -> None:
         UNUSUAL | {"reason": ""},
         UNUSUAL | {"mode": "off"},
         {"mode": "off", "reason": "inverted"},
+        UNUSUAL | {"near": True},
+        UNUSUAL | {"limit": 1.1},
+        UNUSUAL | {"status": "unlike", "limit": 1.3},
     ],
 )
 def test_an_inconsistent_comparison_is_invalid(domain: dict[str, Any]) -> None:
