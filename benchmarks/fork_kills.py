@@ -1,0 +1,161 @@
+"""Kills workers, their clients and the fork server at random, and checks that the server recovers from each kill.
+
+    python -m benchmarks.fork_kills --model-store model_store                # 200 kills; exit code 1 on any failure
+    python -m benchmarks.fork_kills --kills 20 --seed 7
+
+After each kill, every model must have its workers again, each of them must serve a slot of TorchServe, and each model
+must answer its sample as before. At the end, no process of the stopped server may remain.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from benchmarks.server import FORKED, launch, workers
+from handlers import worker
+from radserve.torchserve.verified_models import VerifiedModel, select
+
+VICTIMS: Final = ("worker", "client", "fork server")
+_PATIENCE: Final = 120.0
+"""Seconds in which the server must recover from a kill."""
+
+
+@dataclass
+class Report:
+    """Seconds to recover by what was killed, and what was wrong."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    started: Counter[str] = field(default_factory=Counter)  # workers that replaced killed ones: "fork" or "fresh"
+    failures: list[str] = field(default_factory=list)
+
+
+class Target:
+    """A running server whose processes are killed."""
+
+    def __init__(self, supervisor: int, url: str, runtime: Path, models: Sequence[VerifiedModel]) -> None:
+        self._supervisor = psutil.Process(supervisor)
+        self._runtime = runtime
+        self._models = models
+        self._predictions = httpx.Client(base_url=url, timeout=30.0)
+        transport = httpx.HTTPTransport(uds=str(runtime / "management.sock"))
+        self._management = httpx.Client(base_url="http://torchserve", transport=transport, timeout=30.0)
+        self.expected = self.answers()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._predictions.close()
+        self._management.close()
+
+    def find(self, kind: str) -> list[psutil.Process]:
+        """Return the processes of a kind."""
+        if kind == "worker":
+            return workers(self._supervisor)
+        text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
+        children = self._supervisor.children(recursive=True)
+        return [child for child in children if text in " ".join(child.cmdline()) and child.name() != FORKED]
+
+    def slots(self) -> set[int]:
+        """Return the process ids of the workers that TorchServe reports as ready."""
+        models = [self._management.get(model.path.replace("/predictions", "/models")).json() for model in self._models]
+        items = [item for (model,) in models for item in model["workers"]]
+        return {int(item["pid"]) for item in items if item["status"] == "READY"}
+
+    def answers(self) -> Mapping[str, Any]:
+        """Return each model's prediction for its sample."""
+        results = {}
+        for model in self._models:
+            response = self._predictions.put(model.path, content=model.sample)
+            results[model.entry.name] = {key: response.json().get(key) for key in ("model", "label", "probabilities")}
+        return results
+
+    def processes(self) -> list[psutil.Process]:
+        """Return TorchServe, the workers and their clients, whatever their parents are."""
+        results = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get(worker.BUSY) == str(self._runtime / "busy"):
+                    results.append(process)
+        return results
+
+    def is_whole(self, count: int, killed: int) -> bool:
+        """Return whether every slot has a worker, and no other worker runs."""
+        with suppress(httpx.HTTPError, psutil.NoSuchProcess, KeyError, ValueError):
+            forks = [process.pid for process in self.processes() if _is_worker(process)]
+            return len(slots := self.slots()) == count and slots == set(forks) and killed not in slots
+        return False
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    line = " ".join(process.cmdline())
+    return process.name() == FORKED or ("model_service_worker" in line and "fork_client" not in line)
+
+
+def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:
+    """Kill one process of each kind after the other, and wait until the server has recovered each time."""
+    report = Report()
+    count = len(target.slots())
+    for kind in kinds:
+        candidates = target.find(kind)
+        if not candidates:  # the fork server starts again after some seconds, and fresh workers have no client
+            continue
+        victim = random.choice(candidates)
+        before = {process.pid for process in target.find("worker")}
+        start = time.monotonic()
+        victim.kill()
+        while not target.is_whole(count, victim.pid if kind == "worker" else -1) or (
+            kind == "client" and not {process.pid for process in target.processes()} - before
+        ):
+            if time.monotonic() - start > _PATIENCE:
+                report.failures.append(f"{kind}: not recovered after {_PATIENCE:g} s")
+                return report
+            time.sleep(0.05)
+        report.seconds.setdefault(kind, []).append(time.monotonic() - start)
+        for process in target.find("worker"):
+            if process.pid not in before:
+                report.started["fork" if process.name() == FORKED else "fresh"] += 1
+        if (answers := target.answers()) != target.expected:
+            report.failures.append(f"{kind}: other predictions than before: {answers}")
+        time.sleep(pause)
+    return report
+
+
+def main() -> None:
+    """Run the kills and print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model-store", type=Path, default=Path("model_store"))
+    parser.add_argument("--models", default="", help="comma-separated; default: all")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    random.seed(options.seed)
+    models = select(options.model_store, [name for name in options.models.split(",") if name])
+    with tempfile.TemporaryDirectory() as scratch:
+        runtime = Path(scratch) / "run"
+        arguments = ("--workers", "1", "--runtime", str(runtime), "--models", options.models)
+        with launch(options.model_store, Path(scratch) / "log", *arguments) as server:
+            target = Target(server.process.pid, server.url, runtime, models)
+            report = kill(target, random.choices(VICTIMS, (5, 4, 1), k=options.kills))
+        target.close()
+        if remaining := target.processes():
+            report.failures.append(f"remaining processes: {remaining}")
+    for kind, seconds in report.seconds.items():
+        median = statistics.median(seconds)
+        print(f"{kind}: {len(seconds)} kills, recovered after {median:.1f} s (median), {max(seconds):.1f} s at most")
+    print(f"replacements: {dict(report.started)}")
+    sys.exit("\n".join(report.failures) or 0)
+
+
+if __name__ == "__main__":
+    main()
