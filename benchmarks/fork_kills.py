@@ -23,8 +23,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.server import FORKED, launch, workers
-from handlers import worker
+from benchmarks.server import FORKED, is_worker, launch
 from radserve.torchserve.verified_models import VerifiedModel, select
 
 VICTIMS: Final = ("worker", "client", "fork server")
@@ -60,10 +59,10 @@ class Target:
 
     def find(self, kind: str) -> list[psutil.Process]:
         """Return the processes of a kind."""
+        children: list[psutil.Process] = self._supervisor.children(recursive=True)
         if kind == "worker":
-            return workers(self._supervisor)
+            return [child for child in children if is_worker(child)]
         text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
-        children = self._supervisor.children(recursive=True)
         return [child for child in children if text in " ".join(child.cmdline()) and child.name() != FORKED]
 
     def slots(self) -> set[int]:
@@ -81,25 +80,21 @@ class Target:
         return results
 
     def processes(self) -> list[psutil.Process]:
-        """Return TorchServe, the workers and their clients, whatever their parents are."""
+        """Return TorchServe, fork server, workers and clients, whatever their parents are: they run in its folder."""
         results = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(worker.BUSY) == str(self._runtime / "busy"):
+                if Path(process.cwd()).is_relative_to(self._runtime):
                     results.append(process)
         return results
 
-    def is_whole(self, count: int, killed: int) -> bool:
-        """Return whether every slot has a worker, and no other worker runs."""
+    def whole(self, count: int) -> set[int] | None:
+        """Return the workers if every slot has one and no other runs, else None."""
         with suppress(httpx.HTTPError, psutil.NoSuchProcess, KeyError, ValueError):
-            forks = [process.pid for process in self.processes() if _is_worker(process)]
-            return len(slots := self.slots()) == count and slots == set(forks) and killed not in slots
-        return False
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    line = " ".join(process.cmdline())
-    return process.name() == FORKED or ("model_service_worker" in line and "fork_client" not in line)
+            running = {process.pid for process in self.processes() if is_worker(process)}
+            slots = self.slots()
+            return slots if len(slots) == count and slots == running else None
+        return None
 
 
 def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:
@@ -111,20 +106,17 @@ def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:
         if not candidates:  # the fork server starts again after some seconds, and fresh workers have no client
             continue
         victim = random.choice(candidates)
-        before = {process.pid for process in target.find("worker")}
+        before = target.slots()
         start = time.monotonic()
         victim.kill()
-        while not target.is_whole(count, victim.pid if kind == "worker" else -1) or (
-            kind == "client" and not {process.pid for process in target.processes()} - before
-        ):
+        while (after := target.whole(count)) is None or (after == before) == (kind != "fork server"):
             if time.monotonic() - start > _PATIENCE:
                 report.failures.append(f"{kind}: not recovered after {_PATIENCE:g} s")
                 return report
             time.sleep(0.05)
         report.seconds.setdefault(kind, []).append(time.monotonic() - start)
-        for process in target.find("worker"):
-            if process.pid not in before:
-                report.started["fork" if process.name() == FORKED else "fresh"] += 1
+        for process in map(psutil.Process, after - before):
+            report.started["fork" if process.name() == FORKED else "fresh"] += 1
         if (answers := target.answers()) != target.expected:
             report.failures.append(f"{kind}: other predictions than before: {answers}")
         time.sleep(pause)

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from radserve.client import Client
 from radserve.errors import ClientError, ServeError
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
+FORKED: Final = "radserve-worker"
+"""Name of a forked worker, as `radserve.torchserve.fork_server.NAME`."""
 _LOG_TAIL: Final = 2000
 _FIRST, _END = 10_000, 32_768
 """Below the ephemeral ports of Linux (net.ipv4.ip_local_port_range)."""
@@ -43,6 +47,17 @@ class Launched:
     metrics_url: str
     process: subprocess.Popen[str]
     seconds: float
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a worker: a fork or a fresh one, but no client that waits for a fork."""
+    line = " ".join(process.cmdline())
+    return process.name() == FORKED or ("model_service_worker" in line and "fork_client" not in line)
+
+
+def workers(server: psutil.Process) -> list[psutil.Process]:
+    """Return the workers below a server's process."""
+    return [child for child in server.children(recursive=True) if is_worker(child)]
 
 
 def free_ports(count: int) -> list[int]:

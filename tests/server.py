@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.server import command, free_ports, launch
+from benchmarks.server import command, free_ports, launch, workers
 
 __all__ = ["ROOT", "Server", "command", "free_ports", "running"]
 
@@ -37,8 +37,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if any("model_service_worker" in argument for argument in child.cmdline())]
+        return workers(psutil.Process(self.process.pid))
 
     def log_lines(self) -> list[dict[str, str]]:
         """Parse the JSON lines of the log."""
