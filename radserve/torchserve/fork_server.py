@@ -170,8 +170,10 @@ def _accept(listener: socket.socket, connections: dict[int, socket.socket]) -> R
 def _receive(connection: socket.socket, descriptors: list[int]) -> Request:
     """Read a request; `descriptors` are filled first, to be closed in any case."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    header, received, *_ = socket.recv_fds(connection, LENGTH.size, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    header, received, *_ = socket.recv_fds(connection, LENGTH.size, _DESCRIPTORS)
     descriptors.extend(received)
+    for descriptor in received:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only argument
     if len(header) != LENGTH.size or len(received) != _DESCRIPTORS:
         raise ValueError("the request has no descriptors")
     (size,) = LENGTH.unpack(header)
