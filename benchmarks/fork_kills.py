@@ -43,8 +43,7 @@ class Report:
 class Target:
     """A running server whose processes are killed."""
 
-    def __init__(self, supervisor: int, url: str, runtime: Path, models: Sequence[VerifiedModel]) -> None:
-        self._supervisor = psutil.Process(supervisor)
+    def __init__(self, url: str, runtime: Path, models: Sequence[VerifiedModel]) -> None:
         self._runtime = runtime
         self._models = models
         self._predictions = httpx.Client(base_url=url, timeout=30.0)
@@ -58,12 +57,12 @@ class Target:
         self._management.close()
 
     def find(self, kind: str) -> list[psutil.Process]:
-        """Return the processes of a kind."""
-        children: list[psutil.Process] = self._supervisor.children(recursive=True)
+        """Return the processes of a kind; forks of a dead fork server are no longer below the supervisor."""
         if kind == "worker":
-            return [child for child in children if is_worker(child)]
+            return [process for process in self.processes() if is_worker(process)]
         text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
-        return [child for child in children if text in " ".join(child.cmdline()) and child.name() != FORKED]
+        others = [process for process in self.processes() if process.name() != FORKED]
+        return [process for process in others if text in " ".join(process.cmdline())]
 
     def slots(self) -> set[int]:
         """Return the process ids of the workers that TorchServe reports as ready."""
@@ -137,7 +136,7 @@ def main() -> None:
         runtime = Path(scratch) / "run"
         arguments = ("--workers", "1", "--runtime", str(runtime), "--models", options.models)
         with launch(options.model_store, Path(scratch) / "log", *arguments) as server:
-            target = Target(server.process.pid, server.url, runtime, models)
+            target = Target(server.url, runtime, models)
             report = kill(target, random.choices(VICTIMS, (5, 4, 1), k=options.kills))
         target.close()
         if remaining := target.processes():

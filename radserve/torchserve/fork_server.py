@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,8 @@ class Request:
     folder: str
     arguments: Sequence[str]
     environment: dict[bytes, bytes]
-    client: int
+    limits: Mapping[int, tuple[int, int]]  # of resources
+    niceness: int
     streams: Sequence[int]
     lifeline: int
     connection: socket.socket
@@ -170,6 +171,7 @@ def _accept(listener: socket.socket, connections: dict[int, socket.socket]) -> R
 def _receive(connection: socket.socket, descriptors: list[int]) -> Request:
     """Read a request; `descriptors` are filled first, to be closed in any case."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    client, _, _ = struct.unpack("3i", credentials)
     header, received, *_ = socket.recv_fds(connection, LENGTH.size, _DESCRIPTORS)
     descriptors.extend(received)
     for descriptor in received:
@@ -189,7 +191,8 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> Request:
         os.fsdecode(folder),
         [os.fsdecode(argument) for argument in rest[: int(count)]],
         environment,
-        struct.unpack("3i", credentials)[0],
+        {limit: resource.prlimit(client, limit) for limit in _LIMITS},
+        os.getpriority(os.PRIO_PROCESS, client),
         received[:3],
         received[3],
         connection,
@@ -230,9 +233,9 @@ def run(request: Request) -> None:
         os.dup2(stream, target)
         os.close(stream)
     os.chdir(request.folder)
-    for limit in _LIMITS:
-        resource.setrlimit(limit, resource.prlimit(request.client, limit))
-    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, request.client))
+    for limit, values in request.limits.items():
+        resource.setrlimit(limit, values)
+    os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
     os.environb.clear()
     os.environb.update(request.environment)

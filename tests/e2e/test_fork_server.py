@@ -26,7 +26,7 @@ def test_killed_workers_are_replaced_with_the_same_predictions_and_no_process_is
     provide(store, find_sources(ROOT / "archives", [NAME, "cifar10-lenet"]))
     with running(store, tmp_path / "log", "--runtime", str(runtime)) as server:
         models = verified_models.select(store, [])
-        target = Target(server.process.pid, server.url, runtime, models)
+        target = Target(server.url, runtime, models)
         (parent,) = target.find("fork server")
         assert [(worker.name(), worker.parent()) for worker in server.workers()] == [(FORKED, parent)] * 2
         # The worker that is killed just after the fork server is replaced by a fresh process, which predicts the same.
