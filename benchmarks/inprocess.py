@@ -90,6 +90,7 @@ def _run(folder: Path, device: str, images: list[Image], setup: Setup, seconds: 
 def _handler(folder: Path, device: str, batch: int) -> Any:
     """Load the handler of the archive's task like TorchServe."""
     from handlers import recipe
+    from handlers.program import Program
     from handlers.torchserve_handler import TorchServeHandler
 
     module = importlib.import_module(f"handlers.{recipe.load(folder / 'archive.yaml').task}")
@@ -98,8 +99,10 @@ def _handler(folder: Path, device: str, batch: int) -> Any:
     assert isinstance(handler, TorchServeHandler)
     gpu = 0 if device == "cuda" else None
     handler.initialize(_Context({"model_dir": str(folder), "gpu_id": gpu, "batch_size": batch}))
-    if handler.pipeline.program.device.type != device:
-        raise RuntimeError(f"The model runs on {handler.pipeline.program.device} instead of {device}.")
+    program = handler.pipeline.program
+    actual = program.device.type if isinstance(program, Program) else "cpu"
+    if actual != device:
+        raise RuntimeError(f"The model runs on {actual} instead of {device}.")
     return handler
 
 

@@ -21,6 +21,7 @@ from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.services import Services, authenticate
 from gateway.settings import Settings
 from gateway.static_files import PageFiles
+from gateway.trailing_slash import TrailingSlash
 from gateway.uploads.presigned import UploadStore
 from gateway.uploads.url_fetcher import UrlFetcher
 from radserve.tracing import Tracer
@@ -66,6 +67,7 @@ def assemble(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        redirect_slashes=False,
     )
     app.state.services = services
     problems.install(app)
@@ -75,7 +77,8 @@ def assemble(services: Services) -> FastAPI:
         app.include_router(public)
     for module in (models, predictions, results, uploads, open_inference):
         app.include_router(module.router, dependencies=[Depends(authenticate), known_query])  # 401 comes before 422
-    app.router.default = PageFiles()  # not mounted: a mount would turn 405 responses of the API into 404
+    # Not mounted: a mount would turn 405 responses of the API into 404.
+    app.router.default = TrailingSlash(app.routes, otherwise=PageFiles())
     settings = services.settings
     app.add_middleware(HeadRequests)
     app.add_middleware(BodySizeLimit, max_bytes=settings.max_bytes, advice=_size_advice(settings))

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from handlers import heat_map, png
+from handlers.engine import Engine
 from handlers.errors import InternalError
 from handlers.geometry import Geometry
 from handlers.pipeline import PreparedImage, model_error
-from handlers.program import Program
 from handlers.recipe import Explanation, Recipe
 
 
-def explain(program: Program, recipe: Recipe, prepared: PreparedImage, label: str) -> Pillow.Image:
+def explain(program: Engine, recipe: Recipe, prepared: PreparedImage, label: str) -> Pillow.Image:
     """Explain one label of one image, predicted or not, by a heat map of mode `L` in the geometry of the image as sent.
 
     255 is the most relevant point of the network's input, which may be outside of a padded image.
@@ -35,7 +35,7 @@ def document(recipe: Recipe, label: str, heat: Pillow.Image) -> dict[str, Any]:
 
 
 def _relevance(
-    program: Program, method: Explanation, batch: NDArray[np.float32], weights: NDArray[np.float32]
+    program: Engine, method: Explanation, batch: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     output = "features" if method.side is None else "attention"
     try:

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from handlers.colour_map import heat_colour
 from handlers.errors import InternalError
 from handlers.geometry import Geometry
 
-_COLOURS: Final = ((96, 0, 128), (232, 48, 40), (255, 232, 96))
-"""Colours from the least relevance to the most. Each is lighter than the one before, so that the order survives colour
-blindness and gray prints; none is gray, as films are."""
 _MAX_OPACITY: Final = 0.65
 """Opacity where relevance is highest, so that the image below stays visible."""
 
@@ -85,6 +83,4 @@ def overlay(picture: Pillow.Image, heat: Pillow.Image) -> Pillow.Image:
 
 
 def _palette() -> bytes:
-    levels = np.linspace(0, len(_COLOURS) - 1, 256)
-    channels = [np.interp(levels, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
-    return np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes()
+    return bytes(part for level in range(256) for part in heat_colour(level / 255))

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from handlers import repair, suitability
 from handlers.domain.assessment import Assessment
 from handlers.domain.detector import Detector
+from handlers.engine import Engine
 from handlers.errors import BadRequestError, DeviceLostError, InternalError, RequestError, ServiceUnavailableError
 from handlers.formats import raw
 from handlers.formats.decode import decode
 from handlers.formats.image import Image, Limits
 from handlers.formats.raw import RawSamples
 from handlers.preprocess import at_least, preprocess
-from handlers.program import Program
 from handlers.recipe import Recipe
 from handlers.repair import Repair
 from handlers.scope import scope
@@ -65,7 +65,7 @@ class Pipeline:
     """A recipe and its program."""
 
     recipe: Recipe
-    program: Program
+    program: Engine
     limits: Limits = field(default_factory=Limits)
     batch: int = 8  # most images that go through the network together
     # entered around the stages `prepare` and `inference` of each batch

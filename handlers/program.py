@@ -11,7 +11,7 @@ import operator
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,13 +59,18 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Step:
-    """One node of the graph; `spent` are the values that no later step uses."""
+    """One node of the graph; `spent` are the values that no later step of the same plan uses."""
 
     call: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     outputs: tuple[str, ...]
-    spent: tuple[str, ...]
+    spent: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> set[str]:
+        """Names of the values that the step uses."""
+        return {name for item in (*self.args, *self.kwargs.values()) for name in _names(item)}
 
 
 class Program:
@@ -103,14 +108,21 @@ class Program:
         names = _output_names(document["graph_module"]["module_call_graph"])
         values = [_argument(item["user_output"]["arg"]).name for item in signature["output_specs"]]
         self._outputs = dict(zip(names, values, strict=True))
-        self._steps = _steps(graph["nodes"], keep={*values, *self._constants})
+        self._steps = tuple(_step(node) for node in graph["nodes"])
+        self._plans: dict[tuple[str, ...], tuple[_Step, ...]] = {}
 
-    def __call__(self, batch: torch.Tensor, watch: str | None = None) -> dict[str, torch.Tensor]:
-        """Run the graph, with gradients where they are enabled: from the output named `watch` on, not before."""
+    def __call__(
+        self, batch: torch.Tensor, watch: str | None = None, outputs: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Run what the named outputs (default: all) need of the graph.
+
+        With gradients where they are enabled: from the output named `watch` on, not before.
+        """
+        names = tuple(self._outputs if outputs is None else outputs)
         values = dict(self._constants)
         watched = None if watch is None else self._outputs[watch]
         values[self._input] = batch
-        for step in self._steps:
+        for step in self._plan(names):
             args = [_resolve(item, values) for item in step.args]
             result = step.call(*args, **{key: _resolve(item, values) for key, item in step.kwargs.items()})
             if len(step.outputs) == 1:
@@ -121,19 +133,26 @@ class Program:
                 values[watched] = values[watched].detach().requires_grad_()
             for name in step.spent:
                 del values[name]
-        return {name: values[value] for name, value in self._outputs.items()}
+        return {name: values[self._outputs[name]] for name in names}
+
+    def _plan(self, names: tuple[str, ...]) -> tuple[_Step, ...]:
+        """Return the steps that lead to the named outputs."""
+        if names not in self._plans:
+            values = {self._outputs[name] for name in names}
+            self._plans[names] = _plan(self._steps, values, keep=values | self._constants.keys())
+        return self._plans[names]
 
     def run(
         self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
     ) -> Mapping[str, NDArray[np.float32]]:
         """Run one batch (N, channels, height, width) without gradients.
 
-        Returns only the named outputs: features may have megabytes per image that no prediction needs. Raises
+        Computes only the named outputs: features may have megabytes per image that no prediction needs. Raises
         `DeviceLostError` after an error of the accelerator that every later call would report too.
         """
         with self._detect_loss(), torch.inference_mode():
-            values = self(torch.from_numpy(batch).to(self.device))
-            return {name: _array(values[name]) for name in outputs}
+            values = self(torch.from_numpy(batch).to(self.device), outputs=outputs)
+            return {name: _array(value) for name, value in values.items()}
 
     def gradients(
         self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
@@ -146,7 +165,7 @@ class Program:
         if output not in self._outputs:
             raise ProgramError(f"The program has no output {output!r}; available: {', '.join(self._outputs)}.")
         with self._detect_loss(), torch.enable_grad():
-            outputs = self(torch.from_numpy(batch).to(self.device), watch=output)
+            outputs = self(torch.from_numpy(batch).to(self.device), watch=output, outputs=("logits", output))
             score = (outputs["logits"].float() * torch.from_numpy(weights).to(self.device)).sum()
             (gradients,) = torch.autograd.grad(score, outputs[output])
             return _array(outputs[output].detach()), _array(gradients)
@@ -188,7 +207,9 @@ def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Any) -> tor
     raw = archive.read(f"{folder}/{entry['path_name']}")
     flat = torch.frombuffer(bytearray(raw), dtype=_SCALAR_TYPES[meta["dtype"]]) if raw else torch.empty(0)
     sizes, strides = ([item["as_int"] for item in meta[key]] for key in ("sizes", "strides"))
-    return flat.as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+    value = flat.as_strided(sizes, strides, meta["storage_offset"]["as_int"])
+    # On one core, this halves the time of a batch of eight chest films.
+    return value.contiguous(memory_format=torch.channels_last) if len(sizes) == 4 else value
 
 
 def _inputs(specs: list[Any], stored: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
@@ -216,18 +237,26 @@ def _output_names(calls: list[Any]) -> list[str]:
     return [str(name) for name in json.loads(spec["context"])]
 
 
-def _steps(nodes: list[Any], keep: set[str]) -> tuple[_Step, ...]:
-    steps: list[_Step] = []
-    kept = set(keep)
-    for node in reversed(nodes):
-        positional = [item for item in node["inputs"] if item["kind"] == 1]
-        args = tuple(_argument(item["arg"]) for item in positional)
-        kwargs = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
-        outputs = tuple(name for item in node["outputs"] for name in _names(_argument(item)))
-        last = {name for item in (*args, *kwargs.values()) for name in _names(item)} | set(outputs)
-        steps.append(_Step(_operator(node["target"]), args, kwargs, outputs, tuple(sorted(last - kept))))
-        kept |= last
-    return tuple(reversed(steps))
+def _step(node: Any) -> _Step:
+    positional = [item for item in node["inputs"] if item["kind"] == 1]
+    args = tuple(_argument(item["arg"]) for item in positional)
+    kwargs = {item["name"]: _argument(item["arg"]) for item in node["inputs"] if item["kind"] != 1}
+    outputs = tuple(name for item in node["outputs"] for name in _names(_argument(item)))
+    return _Step(_operator(node["target"]), args, kwargs, outputs)
+
+
+def _plan(steps: Sequence[_Step], values: set[str], keep: set[str]) -> tuple[_Step, ...]:
+    """Return the steps that compute the named values, each with what is spent after it; `keep` is never spent."""
+    plan: list[_Step] = []
+    needed, kept = set(values), set(keep)
+    for step in reversed(steps):
+        if needed.isdisjoint(step.outputs):
+            continue
+        used = step.inputs | set(step.outputs)
+        plan.append(replace(step, spent=tuple(sorted(used - kept))))
+        needed |= step.inputs
+        kept |= used
+    return tuple(reversed(plan))
 
 
 def _operator(target: str) -> Callable[..., Any]:

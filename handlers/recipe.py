@@ -146,6 +146,18 @@ class Detector(_Section):
         return self
 
 
+Pair = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class Runtime(_Section):
+    """Engine of the forward pass on a CPU, as measured by `radserve choose-runtime`; CUDA and gradients need torch."""
+
+    engine: Literal["torch", "onnxruntime"]
+    # CPU milliseconds of a batch of 1 and of 8 images with one thread, by engine
+    milliseconds: dict[Literal["torch", "onnxruntime"], Pair] = {}
+    measured: Text | None = None  # processor and versions
+
+
 class Display(_Section):
     """What people who choose a model and read its results see instead of its name and title, in words."""
 
@@ -181,6 +193,7 @@ class Recipe(_Section):
     calibration: Calibration
     uncertainty: Uncertainty | None = None
     explanation: Explanation | None = None  # classifiers only; the default is Grad-CAM
+    runtime: Runtime = Runtime(engine="torch")
     weights: Weights
     detector: Detector | None = None  # None if no image is recognised as unlike the training images
     sample: Text  # image file beside the recipe and in the archive

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from handlers import distribution, png, profile, recipe, request_body
+from handlers import distribution, engine, png, profile, recipe, request_body
 from handlers.content_negotiation import IMAGE
 from handlers.domain import assessment, detector
 from handlers.domain.assessment import Mode
@@ -34,7 +34,6 @@ from handlers.errors import (
 )
 from handlers.metrics import Meter
 from handlers.pipeline import EncodedImage, Pipeline, Result, attempt, without_messages
-from handlers.program import Program
 from handlers.repair import Repair
 from handlers.request_body import BodyLimits, RequestBody
 from handlers.response import Model, Prediction, Response, problem_details, render, render_error, with_outcome
@@ -140,7 +139,7 @@ class TorchServeHandler(ABC):
         self.seconds = _DEFAULT_TIMEOUT * _TIME_SHARE
         self.max_response = int(os.environ.get(MAX_RESPONSE, _TORCHSERVE_MAX_RESPONSE))
         self.lost = False
-        program = Program(folder / "program.pt2", device)
+        program = engine.load(folder, self.recipe, device)
         self.meter = Meter(self.recipe)
         required = requirements.of(name, os.environ.get(REQUIRE, ""))
         sample = hashlib.sha256((folder / self.recipe.sample).read_bytes()).hexdigest()

@@ -91,7 +91,7 @@ def _origin_fault(planes: list[Plane]) -> str | None:
     if len({plane.series for plane in planes}) > 1:
         return "the slices belong to several series"
     if len({replace(plane.origin, instance=None) for plane in planes}) > 1:
-        return "the slices belong to several patients, studies or frames of reference"
+        return "the slices belong to several studies or frames of reference"
     return "the slices do not state their series" if planes[0].series is None else None
 
 

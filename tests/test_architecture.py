@@ -64,8 +64,10 @@ MAY_IMPORT: Final = {
 """Package -> the packages that it may import. `radserve.cli` may import all of them, and nothing imports it."""
 EXCEPTIONS: Final = {
     "gateway/backends/in_process.py": ("handlers", "radserve.build"),
+    "radserve/schema/html.py": ("handlers",),
 }
-"""Module -> what it may import besides: the gateway's optional backend runs a model in its own process."""
+"""Module -> what it may import besides: the gateway's optional backend runs a model in its own process;
+notebooks show heat maps in the colours of the pictures that the handlers draw."""
 
 UNBOUND: Final = {"radserve", "radserve.__main__", "radserve.cli"}
 """The command line and what starts it."""

@@ -1,8 +1,6 @@
 """/api/results: the result history, newest first; `gateway.access.permissions` decides who may see what."""
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
@@ -12,11 +10,10 @@ from gateway import history, problems, services
 from gateway.access import Caller
 from gateway.access.permissions import require_deletable, visible_client
 from gateway.errors import NotFoundError
-from gateway.history import Details, Filter, History, PageRequest, Result
+from gateway.history import Details, Filter, History, PageRequest, Result, csv_table
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.model_response import PNG
 from gateway.services import AuthenticatedCaller
-from radserve import spreadsheet
 from radserve.schema.history import StoredResult
 
 router = APIRouter(tags=["results"])
@@ -26,7 +23,6 @@ ResultId = Annotated[
 ]
 
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
-_COLUMNS: Final = tuple(Result.model_fields)
 
 
 @router.get("/api/results", operation_id="list_results", summary="List stored results", responses=_PROBLEMS)
@@ -146,22 +142,9 @@ def _history(request: Request, caller: Caller) -> History:
 
 async def _csv_lines(store: History, query: history.Query, page: history.Page) -> AsyncIterator[str]:
     """Yield all pages; an error aborts the connection, so that clients do not take a part for the whole."""
-    yield _to_csv([_COLUMNS])
+    yield csv_table.header()
     while True:
-        yield _to_csv([[_cell(value) for value in item.model_dump(mode="json").values()] for item in page.results])
+        yield csv_table.lines(page.results)
         if page.next is None:
             return
         page = await store.find(query.model_copy(update={"cursor": page.next}))
-
-
-def _to_csv(rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream).writerows(rows)
-    return stream.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Return a cell: booleans as in JSON, and a quote before text that a spreadsheet would run as a formula."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return spreadsheet.cell(value) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ import yaml
 
 from gateway.backends.base import MAX_RESPONSE, PICTURE_HEADERS, ModelRequest, ModelResponse, unknown_model
 from gateway.errors import NotFoundError, SettingsError
+from handlers import engine
 from handlers.classification import Classification
 from handlers.recipe import Recipe
 from handlers.segmentation import Segmentation
@@ -26,7 +27,7 @@ from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError, RadServeError
 from radserve.schema.catalog import Catalog
 
-_MEMBERS: Final = ("archive.yaml", "program.pt2", SAMPLE_PREDICTION)
+_MEMBERS: Final = ("archive.yaml", SAMPLE_PREDICTION)
 _JSON: Final = "application/json"
 
 
@@ -139,7 +140,7 @@ def _load(path: Path, recipe: Recipe, sha256: str) -> TorchServeHandler:
     with tempfile.TemporaryDirectory(prefix="radserve-archive-") as name, mar.opened(path) as archive:
         folder = Path(name)
         detector = () if recipe.detector is None else (recipe.detector.file,)
-        for member in (*_MEMBERS, recipe.sample, *detector):
+        for member in (*_MEMBERS, *engine.members(recipe), recipe.sample, *detector):
             archive.extract(member, folder)
         mar.require_same_code(archive, path)
         batch = int(yaml.safe_load(archive.read("model-config.yaml"))["batchSize"])

@@ -81,6 +81,13 @@ def _require_json_boolean(value: object) -> object:
 Boolean = Annotated[bool, BeforeValidator(_require_json_boolean)]
 
 
+def _require_digits(value: object) -> object:
+    """Reject the other notations that pydantic would accept, such as "5.0", " 5" and "5_0"."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
+        raise ValueError(f"{value[:32]!r} is not a whole number in digits, such as 25")
+    return value
+
+
 class Filter(BaseModel):
     """Filter of results; times are from `since` (inclusive) to `until` (exclusive)."""
 
@@ -110,7 +117,11 @@ class PageRequest(Filter):
         str | None,
         Field(max_length=256, description="`next` of the previous page.", json_schema_extra={"minLength": 1}),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Most results of the page.")] = 25
+    limit: Annotated[
+        int,
+        BeforeValidator(_require_digits),
+        Field(ge=1, le=MAX_LIMIT, description="Most results of the page."),
+    ] = 25
 
 
 class Query(PageRequest):

@@ -1,11 +1,10 @@
 """Parses DICOM objects with pydicom: only the attributes that describe the pixels, their display, place and scope.
 
-Of the patient, only age, birth date and species are parsed; no message and no log contains them. The name is never
-parsed. Patient ID is replaced by a digest at once, to compare the slices of a volume.
+Of the patient, only age, birth date and species are parsed; no message and no log contains them. Name and ID are never
+parsed.
 """
 
 import functools
-import hashlib
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -123,7 +122,6 @@ _KEYWORDS: Final = (
     "StudyInstanceUID",
     "FrameOfReferenceUID",
     "SOPInstanceUID",
-    "PatientID",  # becomes `DicomObject.patient`
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "SpacingBetweenSlices",
@@ -138,9 +136,6 @@ _MAX_VALUE_BYTES: Final = 1024
 """Longest value of an attribute other than a table; values of real films have tens of bytes."""
 
 
-_PATIENT_ID: Final = Tag("PatientID")
-
-
 @dataclass(frozen=True)
 class DicomObject:
     """A parsed data set, or an item of one of its sequences."""
@@ -149,7 +144,6 @@ class DicomObject:
     syntax: UID  # transfer syntax; detected from the bytes where the object has no meta information
     storage_class: str = ""  # SOP class of the meta information, which may differ from that of the data set
     budget: ReadBudget = field(default_factory=ReadBudget, repr=False)  # shared by all items of the object
-    patient: str | None = field(default=None, repr=False)  # SHA-256 of Patient ID, which itself is not kept
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self.dataset
@@ -302,17 +296,7 @@ def read(data: bytes, limits: Limits) -> DicomObject:
         specific_tags=list(_TAGS),
     )
     storage_class = meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace")
-    return DicomObject(dataset, syntax, storage_class, budget, _take_patient(dataset))
-
-
-def _take_patient(dataset: Dataset) -> str | None:
-    """Remove Patient ID, and return its digest; None where it is absent, empty or not a short text."""
-    if _PATIENT_ID not in dataset:
-        return None
-    value = dataset.get_item(_PATIENT_ID).value
-    del dataset[_PATIENT_ID]
-    text = value.strip(b" \x00") if isinstance(value, bytes) and len(value) <= _MAX_VALUE_BYTES else b""
-    return hashlib.sha256(text).hexdigest() if text else None
+    return DicomObject(dataset, syntax, storage_class, budget)
 
 
 def _meta_information(data: bytes, position: int) -> tuple[dict[int, bytes], int]:

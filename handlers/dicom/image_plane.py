@@ -40,7 +40,6 @@ def plane(source: DicomObject) -> Plane:
         between=_distance(measures, "SpacingBetweenSlices"),
         thickness=_distance(measures, "SliceThickness"),
         origin=Origin(
-            patient=source.patient,
             study=_text(source, "StudyInstanceUID"),
             frame_of_reference=_text(source, "FrameOfReferenceUID"),
             instance=_text(source, "SOPInstanceUID"),

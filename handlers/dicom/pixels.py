@@ -26,7 +26,7 @@ Samples = NDArray[Any]
 
 _GRAY: Final = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOR: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_PIXEL_REPRESENTATIONS: Final = (None, "OB", "OW", "UN")
+_PIXEL_REPRESENTATIONS: Final = (None, "OB", "OW", "OB or OW", "UN")
 _SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _ALTERNATIVES: Final = "send it as Explicit VR Little Endian (uncompressed), JPEG 2000, JPEG-LS or RLE"
 _OVERSHOOT: Final = 16

@@ -24,6 +24,12 @@ _FINDINGS: Final[dict[Reason, str]] = {
     "rotated_270": "It appears to be rotated by 270 degrees clockwise.",
     "inverted": "Its gray levels appear to be inverted.",
 }
+NEAR: Final = 1.2
+"""Below this multiple of the limit, an unlike image is near it: see docs/domain.md, "Near the limit"."""
+_NEAR: Final = (
+    "Its distance is just above the limit, so it may be a good image of the right kind: a few of these are rejected, "
+    "too. Send the original image, or have it read without the model."
+)
 _SIDE: Final = "A mirrored image looks the same to this check: compare the side marker after the repair."
 _REMEDIES: Final[dict[Reason, str]] = {
     "rotated_90": f"Turn it, or repeat the request with repair=rotate-270. {_SIDE}",
@@ -39,6 +45,7 @@ class Assessment:
 
     status: Status
     score: float  # 0 or more
+    limit: float  # score from which an image is unlike
     percentile: float  # share of the held-out images with a lower score, 0 to 100
     reason: Reason | None  # None if the status is normal, or the reason is unknown
     contradicts: Contradicted | None = None  # what the file states otherwise, so that a repair cannot help
@@ -46,11 +53,12 @@ class Assessment:
 
     def document(self, mode: Mode) -> dict[str, Any]:
         """Return the value of the key `domain` in a prediction or an error."""
-        further = {"contradicts": self.contradicts, "site": self.site}
+        further = {"contradicts": self.contradicts, "site": self.site, "near": self.is_near or None}
         return {
             "mode": mode,
             "status": self.status,
             "score": round(self.score, 4),
+            "limit": round(self.limit, 4),
             "percentile": round(self.percentile, 1),
             "reason": self.reason,
         } | {name: value for name, value in further.items() if value is not None}
@@ -61,6 +69,11 @@ class Assessment:
             return self
         attribute: Contradicted = "polarity" if self.reason == "inverted" else "orientation"
         return replace(self, contradicts=attribute) if attribute in stated else self
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the image is unlike, but about as near to the limit as the good images that are rejected."""
+        return self.status == "unlike" and self.score < NEAR * self.limit
 
     def rejection(self, mode: Mode) -> UnlikeTrainingError:
         """Return the error of an unlike image."""
@@ -76,6 +89,8 @@ class Assessment:
 
     @property
     def _advice(self) -> str:
+        if self.is_near and self.reason in (None, "other_image"):
+            return _NEAR
         finding = _FINDINGS[self.reason or "other_image"]
         if self.contradicts is not None:
             return f"{finding} The file's {self.contradicts} contradicts its pixels; correct the file."

@@ -103,7 +103,7 @@ class Detector:
         score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
         status = self._status(score)
         reason = None if status == "normal" else self._reason(evidence.luminance(image), relative)
-        return Assessment(status, score, self.percentile(score), reason, site=self.site)
+        return Assessment(status, score, self.section.refused, self.percentile(score), reason, site=self.site)
 
     def percentile(self, score: float) -> float:
         """Return the share of the held-out images with a lower score, 0 to 100."""

@@ -14,7 +14,6 @@ from handlers.scope.statement import Statement
 class Origin:
     """What an image belongs to; only compared, never logged or sent, because it identifies a patient."""
 
-    patient: str | None = field(default=None, repr=False)  # digest of Patient ID
     study: str | None = field(default=None, repr=False)
     frame_of_reference: str | None = field(default=None, repr=False)  # of the positions
     instance: str | None = field(default=None, repr=False)  # the image itself

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import handlers
-from handlers import distribution
+from handlers import distribution, engine
 from handlers.errors import MetricsError
 from handlers.recipe import Recipe
 from radserve.build import mar
@@ -132,7 +132,7 @@ def _check_weights(source: Source) -> None:
     if not source.lacks_weights:
         raise BuildError(f"{source.weights}: missing, although the recipe ships it. {source.weights_hint}")
     raise MissingWeightsError(
-        f"{source.recipe.name}: skipped, its weights are not shipped. {source.weights_hint} "
+        f"{source.recipe.name}: its weights are not shipped. {source.weights_hint} "
         "(Or use --untrained to try it with placeholder weights.)"
     )
 
@@ -192,13 +192,15 @@ def _stage(source: Source, stage: Path) -> None:
 def _export(source: Source, stage: Path) -> None:
     from radserve.build import trained_network
     from radserve.build.export import export
-    from training.networks import moments
 
     spec = source.recipe.input
-    network = trained_network.load(source.recipe, source.weights)
-    if source.recipe.detector is not None and source.recipe.detector.layers:
-        network = moments.add(network, source.recipe.detector.layers)
-    export(network, (spec.channels, spec.height, spec.width), stage / "program.pt2")
+    shape = (spec.channels, spec.height, spec.width)
+    network = trained_network.load_for_export(source.recipe, source.weights)
+    export(network, shape, stage / engine.EXPORTED)
+    if source.recipe.runtime.engine == "onnxruntime":
+        from radserve.build import onnx_export
+
+        onnx_export.export(network, shape, stage / engine.EXPORTED, stage / engine.ONNX)
     (stage / "sample.json").write_text(predict_sample(stage, source.recipe), encoding="utf-8")
 
 

@@ -48,6 +48,7 @@ def version(
         "uncertain": uncertain(recipe),
         "figures": figures(report),
         "held_out": held_out(report),
+        "refusals": refusals(report, recipe),
     }
 
 
@@ -76,6 +77,15 @@ def held_out(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the numbers of held-out images, of all and of each label, from an archive's metrics."""
     images = report.get("split", {}).get("validation")
     return None if images is None else {"images": images["images"], "labels": images["labels"]}
+
+
+def refusals(report: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """Return the numbers of held-out images, and of those that the detector refused, from an archive's metrics."""
+    measured = report.get("refusals", {})
+    kind = measured.get("kinds", {}).get("held out")
+    if kind is None or recipe.detector is None or measured["detector_sha256"] != recipe.detector.sha256:
+        return None
+    return {"images": kind["images"], "refused": kind["refused"]}
 
 
 def uncertain(recipe: Recipe) -> tuple[float, float] | None:

@@ -1,7 +1,7 @@
 """Exports a network as a program, and verifies that both compute the same."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,10 +47,16 @@ def export(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) ->
 
 
 def _verify(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -> None:
-    runners: dict[str, Callable[[torch.Tensor], dict[str, torch.Tensor]]] = {
-        "torch.export": torch.export.load(path).module(),
-        "handlers.program": Program(path),
-    }
+    program = Program(path)
+    verify(network, shape, {"torch.export": torch.export.load(path).module(), "handlers.program": program})
+
+
+def verify(
+    network: torch.nn.Module,
+    shape: tuple[int, int, int],
+    runners: Mapping[str, Callable[[torch.Tensor], Mapping[str, torch.Tensor]]],
+) -> None:
+    """Raise BuildError if a runner's outputs differ from those of the network, at several batch sizes."""
     images = torch.randn(max(_BATCHES), *shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(images)
@@ -60,7 +66,7 @@ def _verify(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -
                 _compare(rows, run(images[:size]), f"{name} at batch size {size}")
 
 
-def _compare(expected: dict[str, torch.Tensor], actual: dict[str, torch.Tensor], runner: str) -> None:
+def _compare(expected: dict[str, torch.Tensor], actual: Mapping[str, torch.Tensor], runner: str) -> None:
     if set(expected) != set(actual):
         raise BuildError(f"{runner}: returns {sorted(actual)}, the eager network returns {sorted(expected)}.")
     for key, value in expected.items():

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from typing import Final
 import yaml
 
 import handlers
+from handlers import engine
 from handlers import recipe as recipes
 from handlers.errors import RecipeError
 from handlers.recipe import Recipe
@@ -160,11 +161,10 @@ def verify(entry: Entry, store: Path) -> Recipe:
 
 
 def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Recipe:
-    missing = set(_REQUIRED) - set(archive.namelist())
-    if missing:
-        raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
+    _require(archive, path, _REQUIRED)
     model = json.loads(document(archive, MANIFEST))["model"]
     recipe = recipes.parse(yaml.safe_load(document(archive, "archive.yaml")), source=f"{path}: archive.yaml")
+    _require(archive, path, engine.members(recipe))
     _verify_detector(archive, recipe, path)
     for part, name, version in (
         ("manifest", model["modelName"], model["modelVersion"]),
@@ -173,6 +173,12 @@ def _verify_contents(archive: zipfile.ZipFile, entry: Entry, path: Path) -> Reci
         if (name, version) != (entry.name, entry.version):
             raise ArchiveError(f"{path}: the index has {entry.name} {entry.version}, its {part} {name} {version}.")
     return recipe
+
+
+def _require(archive: zipfile.ZipFile, path: Path, names: Iterable[str]) -> None:
+    missing = set(names) - set(archive.namelist())
+    if missing:
+        raise ArchiveError(f"{path}: does not contain {', '.join(sorted(missing))}.")
 
 
 def _verify_detector(archive: zipfile.ZipFile, recipe: Recipe, path: Path) -> None:

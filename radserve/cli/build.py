@@ -28,8 +28,9 @@ def build(
 ) -> None:
     """Build archives from their recipes into the model store.
 
-    A model whose weights are not shipped is skipped with a line that says how to get them; naming such a model is an
-    error. With --untrained it is built as version 0.0.0 with random weights, and each of its responses has a warning.
+    Models whose weights are not shipped are skipped, with one line that names them; naming such a model is an error,
+    which says how to get the weights. With --untrained it is built as version 0.0.0 with random weights, and each of
+    its responses has a warning.
 
     Exit codes:
     0    every archive was built
@@ -39,15 +40,26 @@ def build(
         raise typer.BadParameter("--all and model names exclude each other.")
     allow(module)
     failed = False
-    for source in find_sources(archives, names or (), untrained=untrained):
+    skipped: list[str] = []
+    sources = find_sources(archives, names or (), untrained=untrained)
+    for source in sources:
         if missing and builder.is_current(source, model_store):
             continue
         try:
             entry = builder.build(source, model_store)
         except RadServeError as error:
-            failed |= bool(names) or not isinstance(error, MissingWeightsError)
+            if isinstance(error, MissingWeightsError) and not names:
+                skipped.append(source.recipe.name)
+                continue
+            failed = True
             typer.echo(f"radserve: {error}", err=True)
         else:
             typer.echo(f"{entry.name} {entry.version}  {entry.size / 1e6:.1f} MB  sha256 {entry.sha256}")
+    if skipped:
+        typer.echo(
+            f"radserve: {len(skipped)} of {len(sources)} models have no weights in this checkout: "
+            f"{', '.join(skipped)}. 'radserve build NAME' says how to get them.",
+            err=True,
+        )
     if failed:
         raise typer.Exit(1)

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "keys": Command("radserve.cli.keys:app", "serve"),
     "init": Command("radserve.cli.new_model:init", "build"),
     "build": Command("radserve.cli.build:build", "build"),
+    "choose-runtime": Command("radserve.cli.runtime:choose_runtime", "build"),
     "import": Command("radserve.cli.model_import:import_model", "build"),
     "store": Command("radserve.cli.store:app", "store"),
     "models": Command("radserve.cli.models:app"),

@@ -42,6 +42,7 @@ class Row:
     version: str | None
     model_sha256: str | None
     sha256: str | None
+    profile_sha256: str | None
     repair: str | None
     prevalence: float | None
     content: Any
@@ -73,7 +74,9 @@ class ResultFile(Report):
         self._kept = list(kept)
         self._begun = False
         results = [row for row in kept if row.status == HTTPStatus.OK]
-        self._earlier = {(row.version, row.model_sha256, row.repair, row.prevalence) for row in results}
+        self._earlier = {
+            (row.version, row.model_sha256, row.profile_sha256, row.repair, row.prevalence) for row in results
+        }
 
     @classmethod
     def start(cls, path: Path) -> Self:
@@ -150,8 +153,8 @@ class ResultFile(Report):
     def add(self, outcome: Outcome) -> bool:
         """Receive one outcome; return whether `flush` is due.
 
-        Raises InvalidCallError if the file cannot be written, or has results of another version or model file, or for
-        another repair or prevalence.
+        Raises InvalidCallError if the file cannot be written, or has results of another version, model file or site
+        profile, or for another repair or prevalence.
         """
         if not isinstance(outcome.result, Problem):
             self._require_alike(outcome.result)
@@ -164,8 +167,9 @@ class ResultFile(Report):
             raise InvalidCallError(f"--out {self.path}: cannot be written ({error.strerror}).") from error
 
     def _require_alike(self, result: Prediction | Segmentation) -> None:
-        """Raise InvalidCallError if no earlier result has the model file, repair and prevalence of this one."""
-        alike = result.model.version, result.model.sha256, result.raw.get("repair")
+        """Raise InvalidCallError if no earlier result has the model file, profile and options of this one."""
+        profile = columns.value(result, "profile.sha256")
+        alike = result.model.version, result.model.sha256, profile, result.raw.get("repair")
         share = result.raw.get("prevalence")
         for *other, other_share in self._earlier:
             if tuple(other) == alike and not _differ(other_share, share):
@@ -215,7 +219,8 @@ class JsonLinesFile(ResultFile):
             model, problem = document.get("model", {}), document.get("problem", {})
             status = problem.get("status") if problem else HTTPStatus.OK
             sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
-            conditions = document.get("repair"), document.get("prevalence")
+            profile = document.get("profile") or {}
+            conditions = profile.get("sha256"), document.get("repair"), document.get("prevalence")
             names = model.get("name"), model.get("version"), model.get("sha256")
             yield Row(document["file"], status, *names, sha256, *conditions, line)
 
@@ -249,7 +254,7 @@ class CsvFile(ResultFile):
                 row = dict(zip(header, cells, strict=True))
                 status = int(row["status"]) if row["status"] else None
                 prevalence = float(row["prevalence"]) if row["prevalence"] else None
-                conditions = row["repair"] or None, prevalence
+                conditions = row["profile_sha256"] or None, row["repair"] or None, prevalence
                 names = row["model"], row["version"], row["model_sha256"]
                 yield Row(row["file"], status, *names, row["image_sha256"], *conditions, cells)
 
@@ -297,8 +302,8 @@ class ParquetFile(ResultFile):
 
         table = pd.read_parquet(path).astype(object)
         for row in table.where(table.notna(), None).to_dict("records"):
-            conditions = row["image_sha256"], row["repair"], row["prevalence"]
-            names = row["model"], row["version"], row["model_sha256"]
+            conditions = row["profile_sha256"], row["repair"], row["prevalence"]
+            names = row["model"], row["version"], row["model_sha256"], row["image_sha256"]
             yield Row(row["file"], row["status"], *names, *conditions, row)
 
 
@@ -363,11 +368,14 @@ def _require_same(conditions: Conditions, path: Path, results: Iterable[Row]) ->
         raise InvalidCallError(f"--resume: {path} has results {option}; choose another file.")
 
 
-def _conditions(version: str | None, sha256: str | None, repair: str | None, prevalence: float | None) -> str:
+def _conditions(
+    version: str | None, sha256: str | None, profile: str | None, repair: str | None, prevalence: float | None
+) -> str:
     """Describe the conditions of a result."""
     share = "" if prevalence is None else f" for prevalence {prevalence:g}"
     model = f"version {version} (SHA-256 {sha256[:12]})" if sha256 else f"version {version}"
-    return f"{model}{share}{f' with --repair {repair}' if repair else ''}"
+    site = f" with the site profile of SHA-256 {profile[:12]}" if profile else ""
+    return f"{model}{site}{share}{f' with --repair {repair}' if repair else ''}"
 
 
 def _differ(first: float | None, second: float | None) -> bool:

@@ -41,6 +41,13 @@ class HeldOut(Document):
     labels: dict[str, Count]
 
 
+class Refusals(Document):
+    """Number of the held-out images that were compared with the training images, and of those that were `refused`."""
+
+    images: Count
+    refused: Count
+
+
 class CatalogVersion(Document):
     """One version of a model; `share` is the percentage of the requests that name no version.
 
@@ -49,8 +56,9 @@ class CatalogVersion(Document):
     site profile from which calibration and threshold are, if there is one. `scope` names the attributes that are
     checked. `figures` are scores on the held-out images that `held_out` counts, from the archive's metrics. `warning`
     says why results must not be relied on. `domain` says what happens to images unlike the training images, None
-    without a detector. From a probability of `uncertain` on the left up to below the one on the right, at the
-    prevalence of this entry, a result is uncertain; None if none is. `ready` says whether the version has a
+    without a detector; `refusals` counts the good images that it refused, None if that was not measured. From a
+    probability of `uncertain` on the left up to below the one on the right, at the prevalence of this entry, a result
+    is uncertain; None if none is. `ready` says whether the version has a
     worker and did not fail its last check, None if the server does not say.
     """
 
@@ -75,6 +83,7 @@ class CatalogVersion(Document):
     uncertain: tuple[Fraction, Fraction] | None = None
     figures: dict[str, Any] = Field(default_factory=dict)
     held_out: HeldOut | None = None
+    refusals: Refusals | None = None
     ready: bool | None = None
 
 

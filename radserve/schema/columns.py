@@ -37,6 +37,8 @@ RESULT: Final = {
     "domain_percentile": "domain.percentile",
     "domain_reason": "domain.reason",
     "repair": "repair",
+    "profile": "profile.name",
+    "profile_sha256": "profile.sha256",
 }
 """Columns of a result and its attributes; those that it lacks are empty."""
 

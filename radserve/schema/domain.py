@@ -20,16 +20,20 @@ Percentile = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=Fal
 class Domain(Document):
     """Comparison of an image with the training images.
 
-    `percentile` of the held-out images have a lower `score`. `reason` says what an unusual image is, if the server can
-    tell: `other_image`, `rotated_90`, `rotated_180`, `rotated_270` (the clockwise rotation that it has) or `inverted`.
-    `contradicts` names the attribute, `orientation` or `polarity`, that the file states otherwise, if it does. `site`
-    names the site whose profile has the limit of unusual images, if the archive's does not apply.
+    `percentile` of the held-out images have a lower `score`; from `limit` on, an image is unlike the training images.
+    `near` is true for an unlike image that is about as near to the limit as the good images that are rejected.
+    `reason` says what an unusual image is, if the server can tell: `other_image`, `rotated_90`, `rotated_180`,
+    `rotated_270` (the clockwise rotation that it has) or `inverted`. `contradicts` names the attribute, `orientation`
+    or `polarity`, that the file states otherwise, if it does. `site` names the site whose profile has the limit of
+    unusual images, if the archive's does not apply.
     With mode `off`, everything but the mode is None.
     """
 
     mode: Mode
     status: Status | None = None
     score: Amount | None = None
+    limit: Amount | None = None
+    near: bool | None = None
     percentile: Percentile | None = None
     reason: Text | None = None
     contradicts: Text | None = None
@@ -44,7 +48,11 @@ class Domain(Document):
     def _check_mode(self) -> Self:
         values = {"status": self.status, "score": self.score, "percentile": self.percentile}
         if self.mode == "off":
-            present = [name for name, value in (values | {"reason": self.reason}).items() if value is not None]
+            present = [
+                name
+                for name, value in (values | {"reason": self.reason, "limit": self.limit, "near": self.near}).items()
+                if value is not None
+            ]
             if present:
                 raise ValueError(f"domain.mode is 'off', but {present[0]} is present")
         else:

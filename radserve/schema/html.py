@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from handlers.colour_map import heat_colour
 from radserve.schema.percentage import percentage
 from radserve.schema.png_writer import Color, colored
 
@@ -86,12 +87,12 @@ def mask_overlay(width: int, height: int, rows: Iterable[bytes]) -> bytes:
 
 
 def heat_overlay(width: int, height: int, rows: Iterable[bytes]) -> bytes:
-    """Return a heat map as a PNG from transparent blue to yellow, which colour-blind readers can tell apart."""
+    """Return a heat map as a PNG in viridis, transparent where it is 0."""
     return colored(width, height, rows, _heat)
 
 
 def _heat(value: int) -> Color:
-    return value, value, 255 - value, value * 180 // 255
+    return *heat_colour(value / 255), value * 180 // 255
 
 
 def _data_url(content: bytes | None) -> str | None:

@@ -37,7 +37,7 @@ def draw(
         pixels = np.zeros((height, width), dtype=np.uint8)
     axes.imshow(pixels, cmap="gray")
     if overlay is not None:
-        axes.imshow(np.ma.masked_equal(overlay, 0), cmap="cividis", vmin=0, vmax=255, alpha=0.5)
+        axes.imshow(np.ma.masked_equal(overlay, 0), cmap="viridis", vmin=0, vmax=255, alpha=0.5)
     axes.set_title(title, fontsize="medium")
     axes.set_axis_off()
     return axes

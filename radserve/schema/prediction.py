@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _ORIGIN: Final = frozenset({"name", "id", "time", "filename", "history"})
 
 _DOMAIN: Final = {
-    "unusual": "Unusual image: it differs from most training images.",
-    "unlike": "This image is not like the training images: do not rely on the label.",
+    "unusual": "Unusual image: do not rely on the label.",
+    "unlike": "Unlike the training images: do not rely on the label.",
 }
 _BARS: Final = 5  # labels that a notebook shows
 

@@ -260,7 +260,7 @@ def test_an_assessment_is_counted_by_status_and_percentile(lines: Lines, brightn
     meter = Meter(brightness)
     meter.connect(cache())
     lines.read()
-    meter.assessment(Assessment("unlike", 3.0, 100.0, "other_image"))
+    meter.assessment(Assessment("unlike", 3.0, 2, 100.0, "other_image"))
     meter.send()
     assert lines.read() == {
         series("radserve_domain_total", status="unlike"): 1,

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from handlers.engine import Engine
 from handlers.errors import (
     BadRequestError,
     DeviceLostError,
@@ -109,7 +110,7 @@ def test_a_repaired_image_gives_the_result_of_the_image_as_it_was(pipeline: Pipe
 class Fragile(Program):
     """Program that fails on some batches."""
 
-    def __init__(self, inner: Program, error: Exception, unbearable: float) -> None:
+    def __init__(self, inner: Engine, error: Exception, unbearable: float) -> None:
         self.inner, self.error, self.unbearable = inner, error, unbearable
 
     def run(self, batch: NDArray[np.float32], expected: Sequence[str] = ("logits",)) -> dict[str, NDArray[np.float32]]:

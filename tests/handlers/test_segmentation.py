@@ -300,7 +300,7 @@ class Darkness:
 
     def assess(self, outputs: Any, tensor: np.ndarray[Any, Any]) -> Assessment:
         is_dark = tensor.max() < SPLIT
-        return Assessment("unlike", 9, 100, "other_image") if is_dark else Assessment("normal", 0, 1, None)
+        return Assessment("unlike", 9, 2, 100, "other_image") if is_dark else Assessment("normal", 0, 1.5, 1, None)
 
 
 @pytest.mark.parametrize(("dark", "mode"), [(2, "strict"), (3, "strict"), (3, "warn")])

@@ -44,6 +44,7 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         "## Results",
         *(_results(measured, recipe) if measured else [_unmeasured(recipe, imported=imported)]),
         *external.section(measured),
+        *_runtime(recipe),
         "## Published results",
         notes.published,
         "## Licence",
@@ -51,6 +52,20 @@ def card(recipe: Recipe, metrics: Mapping[str, Any] | None, data: str) -> str:
         *([] if imported else [notes.licence_note]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _runtime(recipe: Recipe) -> list[str]:
+    """Return the section about the time that the network takes, if it was measured."""
+    runtime = recipe.runtime
+    if not runtime.milliseconds:
+        return []
+    names = {"torch": "torch", "onnxruntime": "ONNX Runtime"}
+    rows = [
+        (f"{names[engine]}{' (used on CPUs)' if engine == runtime.engine else ''}", f"{one} ms", f"{eight} ms")
+        for engine, (one, eight) in runtime.milliseconds.items()
+    ]
+    note = f"CPU time of the network alone on one thread ({runtime.measured}), for equal outputs."
+    return ["## Speed", note, table(("engine", "batch of 1", "batch of 8"), rows)]
 
 
 def is_imported(recipe: Recipe, metrics: Mapping[str, Any] | None) -> bool:
@@ -177,8 +192,10 @@ def _decision(recipe: Recipe) -> str:
         subject = "pixels with a probability"
     else:
         least, subject = "", "images with a calibrated probability"
+    finding = recipe.display.finding if recipe.display else None
+    shown = f" ({finding} on the page)" if finding not in (None, decision.positive) else ""
     return (
-        f"Decision: {subject} of {decision.threshold:.4f} or more are `{decision.positive}`{least}. "
+        f"Decision: {subject} of {decision.threshold:.4f} or more are `{decision.positive}`{shown}{least}. "
         f"{_sentence(decision.chosen)}"
     )
 

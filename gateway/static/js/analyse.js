@@ -11,9 +11,11 @@ import { offer } from "./claims.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId, make } from "./dom.js";
 import { readIncoming } from "./incoming.js";
+import { expectOutcome, showOutcome } from "./latest.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
 import { isUnavailable, show } from "./rejections.js";
+import { remember } from "./recent_files.js";
 import { Result } from "./result.js";
 import { takeSeries } from "./series_start.js";
 import { connect, isReady } from "./service.js";
@@ -22,7 +24,6 @@ import { discard, drawWaiting, forgetRetired, hasUndecided, keep, releaseDecided
 const MAX_CARDS = 3; // more files of one drop become a table
 const PATIENCE = 500; // milliseconds until the page says that it reads folders or zip files
 const results = [];
-let scrollToResults = false;
 let changeChoice = () => {};
 
 /** Analyse what was dropped, chosen or pasted. */
@@ -94,15 +95,17 @@ function start(files, model) {
     keep(files, model);
     return;
   }
-  scrollToResults = true;
+  expectOutcome();
   if (files.length === 1) submit(files[0], model);
   else reading(takeSeries(files, model, { add: addResult, others: submitAll, reconsider })).then((rest) => submitAll(rest, model));
-  requestAnimationFrame(scroll); // a table has its height after it is drawn
+  if (matchMedia("(max-width: 900px)").matches) requestAnimationFrame(() => byId("work").scrollIntoView()); // below everything else
 }
 
 function submitAll(files, model) {
-  if (files.length > MAX_CARDS) batch.start(files, model);
-  else for (const file of files) submit(file, model);
+  if (files.length > MAX_CARDS) {
+    batch.start(files, model);
+    showOutcome(byId("batch"));
+  } else for (const file of files) submit(file, model);
 }
 
 /** Read the files without a choice as the one that was made now. */
@@ -120,11 +123,6 @@ export function resume() {
   if (hasUndecided() && allModels().length > 0 && !isChoosing()) changeChoice();
 }
 
-/** On narrow screens, where the results are below everything else, scroll to them. */
-function scroll() {
-  if (scrollToResults && matchMedia("(max-width: 900px)").matches) byId("work").scrollIntoView();
-}
-
 function submit(file, model) {
   enqueue(file, async (job) => {
     try {
@@ -134,11 +132,6 @@ function submit(file, model) {
       if (error.name === "AbortError") return;
       reject(file, model, error);
     }
-    // After the file has left the list in progress, which is above the results.
-    requestAnimationFrame(() => {
-      scroll();
-      scrollToResults = false;
-    });
   });
 }
 
@@ -148,8 +141,8 @@ function reject(file, model, error) {
   const name = repairedName(file.name, model.repair);
   const change = () => reconsider([file]);
   const options = { subject: titleOf(model), change };
-  if (repair) show(name, error, { ...options, retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text });
-  else show(name, error, { ...options, retry: () => retry(file, model, error) });
+  const action = repair ? { retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text } : { retry: () => retry(file, model, error) };
+  showOutcome(show(name, error, { ...options, ...action }));
   if (isUnavailable(error)) connect();
 }
 
@@ -164,6 +157,8 @@ function addResult(result) {
   byId("result-list").prepend(result.element);
   updateCount();
   announce(`${result.name}: ${result.summary}.`);
+  remember(result.prediction?.image.sha256, result.file);
+  showOutcome(result.element);
 }
 
 function updateCount() {

@@ -1,7 +1,8 @@
 // Analyses one file: checks it, sends it and parses the prediction.
 
 import { Problem, post } from "./api.js";
-import { findVersion } from "./catalog.js";
+import { findVersion, refusalsOf } from "./catalog.js";
+import { reasonText } from "./domain.js";
 import { START, unusableText } from "./file_type.js";
 import { problemOf } from "./incoming.js";
 import { checkCatalog, digest, parsePrediction } from "./prediction.js";
@@ -27,6 +28,7 @@ export async function analyseFile(file, model, job) {
     return { prediction, version, sent: { ...model, object } };
   } catch (error) {
     if (object) discardUpload(object);
+    if (error.domain) error.detail = reasonText(error.domain, refusalsOf(model));
     throw error;
   }
 }

@@ -2,7 +2,7 @@
 
 import { reasonText } from "./domain.js";
 import { requestKey } from "./key_dialog.js";
-import { problemText } from "./problems.js";
+import { NEAR_LIMIT, problemText } from "./problems.js";
 
 const KEY = "radserve.key";
 const CLIENT = "radserve.client";
@@ -108,7 +108,7 @@ export const itemProblem = (details) => fromDetails(Number.isInteger(details.sta
 function fromDetails(status, details, retryAfter = null) {
   const { domain = null } = details; // the API's detail tells programmers how to repeat the request
   const asText = (value) => (typeof value === "string" ? value : "");
-  return new Problem(problemText(status, details.title), {
+  return new Problem(domain?.near ? NEAR_LIMIT : problemText(status, details.title), {
     status,
     title: asText(details.title),
     detail: domain ? reasonText(domain) : asText(details.detail),

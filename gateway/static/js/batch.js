@@ -11,6 +11,7 @@ import { chosenModel } from "./choice.js";
 import { announce, byId, make } from "./dom.js";
 import { pathOf } from "./incoming.js";
 import { PARALLEL, enqueueBackground } from "./queue.js";
+import { remember } from "./recent_files.js";
 import { isUnavailable, show, toProblem } from "./rejections.js";
 import { connect, isReady } from "./service.js";
 import { Thumbnails } from "./thumbnails.js";
@@ -84,6 +85,7 @@ async function attempt(row, signal) {
   change(row);
   try {
     setResult(row, await analyseFile(row.file, row.model, { signal, progress: () => {} }));
+    remember(row.prediction.image.sha256, row.file);
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) setState(row, "cancelled");
     else await fail(row, toProblem(error));

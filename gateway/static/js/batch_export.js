@@ -13,9 +13,9 @@ const COLUMNS = ["file", "status", "result", "label", "probability", "positive_l
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d) *(\.|$)/i; // names of devices on Windows
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 const NOTE = `Results of RadServe: results.csv has one line for each file, predictions/ what the server returned for each analysed file, masks/ the outlines,
-masks-unreliable/ those of images unlike the training images, which are not findings.
+masks-unreliable/ those of images that are unusual or unlike the training images, which are not findings.
 Not a medical device. For research only; do not use it for patient care.
-A prediction names a label even where results.csv does not: where the image is unlike the training images or the result is uncertain, it is not a finding.
+A prediction names a label even where results.csv does not: where the image is unusual or unlike the training images (image_check), or the result is uncertain, it is not a finding.
 `;
 
 /** Return the rows as CSV, one line for each file. Uncertain and doubtful results have no label and no values. */

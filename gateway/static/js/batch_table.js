@@ -12,6 +12,8 @@ const COLUMNS = [
   { name: "Cut-off", key: "threshold" }, { name: "Status", key: "status" },
 ];
 const MARGIN = 6; // rows drawn above and below the view
+const LONG = 20; // characters of a name that a row may cut ...
+const END = 12; // ... but for the last ones
 const PERIOD = 1_000; // milliseconds between two orders while results arrive
 const FIRST = { probability: true }; // columns of which the highest value comes first
 
@@ -19,6 +21,12 @@ const FIRST = { probability: true }; // columns of which the highest value comes
 function readerText(row) {
   const { name, version } = readerOf(row);
   return `${titleOf({ name, version })}${version ? `, version ${version}` : ""}`;
+}
+
+/** Return the name of a row; the end of a long one is always shown. */
+function nameOf({ name }) {
+  const parts = name.length > LONG ? [name.slice(0, -END), name.slice(-END)] : [name];
+  return make("span", { class: "batch-name" }, parts.map((part) => make("span", {}, part)));
 }
 
 /** A table; `onOpen(row)` opens a row, `thumbnails` has its pictures. */
@@ -32,7 +40,7 @@ export class BatchTable {
     this.changed = new Set();
     this.active = null; // the row that Tab reaches
     this.sort = { column: null, isDescending: false };
-    this.rowHeight = 60;
+    this.rowHeight = 44;
     this.ordered = 0;
     this.frame = 0;
     this.element = this.make();
@@ -155,7 +163,7 @@ export class BatchTable {
     const td = (name, ...children) => make("td", { role: "cell", class: `batch-${name}` }, ...children);
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
-      td("file", make("button", { type: "button", class: "batch-open", title: row.path }, make("span", { class: "batch-name" }, row.name)), folder ? make("span", { class: "small" }, folder) : null),
+      td("file", make("button", { type: "button", class: "batch-open", title: row.path, "aria-label": row.name }, nameOf(row)), folder ? make("span", { class: "small" }, folder) : null),
       td("result", sign, make("div", { class: "batch-said" }, make("span", { class: "batch-text", title: row.text }, row.text),
         this.isMixed ? make("span", { class: "small batch-reader", title: readerText(row) }, readerText(row)) : null)),
       td("probability", measureText(row)),

@@ -26,6 +26,12 @@ export function archiveVersion({ model, version, sha256 }) {
   return known === null || (sha256 ?? known.sha256) === known.sha256 ? known : null;
 }
 
+/** Return how many good images a model refused; null if that is unknown, or if the server chooses among versions. */
+export function refusalsOf({ name, version }) {
+  const versions = knownModel(name)?.versions.filter((item) => version === null || item.version === version) ?? [];
+  return versions.length === 1 ? versions[0].refusals ?? null : null;
+}
+
 /** Whether the server says that a model answers now: its version, or all versions of which the server may choose one. */
 export function isAnswering({ name, version }) {
   const versions = knownModel(name)?.versions.filter((item) => (version === null ? item.share > 0 : item.version === version)) ?? [];
@@ -42,5 +48,5 @@ export async function findVersion({ model, profile }, reload) {
     && (version.profile?.sha256 ?? null) === (profile?.sha256 ?? null);
   if (!isCurrent(find())) await reload();
   const version = find();
-  return version === null || isCurrent(version) ? version : { ...version, figures: {}, uncertain: null, held_out: null };
+  return version === null || isCurrent(version) ? version : { ...version, figures: {}, uncertain: null, held_out: null, refusals: null };
 }

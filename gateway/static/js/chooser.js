@@ -31,6 +31,9 @@ function setChoosing(on) {
   byId("view-analyse").classList.toggle("choosing", on);
 }
 
+/** Whether a server compares the images of a model with the training images. */
+const hasCheck = ({ domain }) => (domain ?? "off") !== "off";
+
 function card({ name, versions: [entry] }, onChoose) {
   const { display, title, warning } = entry;
   const frame = make("span", { class: "thumb" });
@@ -44,6 +47,7 @@ function card({ name, versions: [entry] }, onChoose) {
     make("span", { class: "kind-about", id: `${id}-about` },
       make("span", {}, display?.purpose ?? (displayName(entry, name) === title ? "" : title)),
       display ? make("span", { class: "small" }, display.scope) : null,
+      hasCheck(entry) ? null : make("span", { class: "small" }, "No image check: other images get a result, too"),
       warning ? make("span", { class: "flag" }, `Warning: ${warning}`) : null,
       make("span", { class: "identifier" }, name))));
 }

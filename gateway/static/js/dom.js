@@ -15,6 +15,14 @@ export function make(tag, { on = {}, ...attributes } = {}, ...children) {
   return element;
 }
 
+/** Create an element of a drawing (SVG). */
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 /** Create a button. */
 export function button(text, onClick, attributes = {}) {
   return make("button", { type: "button", class: "button", ...attributes, on: { click: onClick } }, text);

@@ -25,7 +25,11 @@ const REPAIRED = {
   invert: "inverted",
 };
 
-export const TITLES = { unusual: "Unlike most training images", unlike: "Unlike the training images" };
+export const TITLES = { unusual: "Unusual image", unlike: "Unlike the training images" };
+
+/** Return what images with one of these statuses are: "unusual", "unlike the training images", or both. */
+export const doubtText = (statuses) => [["unusual", "unusual"], ["unlike", "unlike the training images"]]
+  .flatMap(([status, text]) => (statuses.includes(status) ? text : [])).join(" or ");
 
 const MODES = {
   strict: "Images unlike the training images are refused",
@@ -36,10 +40,17 @@ const MODES = {
 /** Whether a result states no finding, because the image is not like the training images. */
 export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.status === "unlike";
 
-/** Return why an image is not like the training images, as far as the server can tell. */
-export function reasonText(domain) {
+/** Return why an image is not like the training images, as far as the server can tell; `refusals` is of the model's catalog entry. */
+export function reasonText(domain, refusals = null) {
+  if (domain?.near && (domain.reason ?? "other_image") === "other_image") return nearText(domain, refusals);
   const text = REASONS[domain?.reason] ?? REASONS.other_image;
   return domain?.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;
+}
+
+/** Say how often good images are just beyond the limit, too; `refusals` counts held-out images, null if unknown. */
+function nearText({ mode }, refusals) {
+  const often = refusals?.refused ? ` About 1 in ${Math.round(refusals.images / refusals.refused)} good images is ${mode === "warn" ? "marked" : "refused"} like this one (${refusals.refused} of ${refusals.images} held-out images).` : "";
+  return `It is just beyond the limit, so it may be a good image of the right kind.${often} Send the original file, as the scanner exported it; otherwise have it read without the model.`;
 }
 
 /** Return the `name` and the button's `text` of the repair that an image may need; null without one. */
@@ -54,8 +65,8 @@ export const repairedName = (name, repair) => (repair ? `${name} (${repairText(r
 /** Return what a server does with images unlike the training images; `mode` is null if the model has no detector. */
 export const modeText = (mode) => MODES[mode] ?? "Not available for this model";
 
-/** Return how unusual an image is: "more unusual than 98.4% of the held-out images". */
-const rank = (percentile) => `more unusual than ${percentile >= 100 ? "all" : `${percent(percentile / 100)} of the`} held-out images`;
+/** Return how far an image is from the training images: "farther off than 98.4% of the held-out images". */
+const rank = (percentile) => `farther off than ${percentile >= 100 ? "all" : `${percent(percentile / 100)} of the`} held-out images`;
 
 /** Return the status of an image in one line. */
 export function domainText(domain) {
@@ -68,13 +79,13 @@ export function domainText(domain) {
 /**
  * Return the note on a result that states no finding; null for other results.
  *
- * `repeat` analyses the image again with a repair; null for a sample or a repaired image.
+ * `repeat` analyses the image again with a repair; null for a sample or a repaired image. `refusals` is of the catalog entry.
  */
-export function domainNote(domain, repeat, isSample) {
+export function domainNote(domain, repeat, isSample, refusals = null) {
   if (!isDoubtful(domain)) return null;
   const suggested = repeat ? suggestedRepair(domain) : null;
   return make("div", { class: "warning doubt" },
-    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain)),
+    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain, refusals)),
     make("p", {}, "The model may be wrong about such an image, so its output is not a finding."),
     suggested ? button(suggested.text, () => repeat(suggested.name)) : null);
 }

@@ -44,8 +44,10 @@ export const uncapitalize = (text) => (/^.[A-Z]/.test(text) ? text : text.charAt
 /** Return the label of a result; `version` is the model's catalog entry or null. */
 export function labelText({ label, positive, isMask, certainty }, version) {
   if (isUncertain({ certainty })) return "Uncertain";
-  if (!isMask || positive !== false) return capitalize(label);
-  return version?.positive ? `No ${version.positive} marked` : "Nothing marked";
+  if (!isMask) return capitalize(label);
+  const finding = version?.display?.finding ?? version?.positive;
+  if (positive === false) return finding ? `No ${finding} marked` : "Nothing marked";
+  return capitalize(finding ?? label);
 }
 
 const SCORES = {

@@ -6,6 +6,7 @@ import { displayName } from "./display.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { capitalize } from "./format.js";
 import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.js";
+import { openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
 import { toProblem } from "./rejections.js";
@@ -43,7 +44,9 @@ function back() {
 
 /** Return to the row that was opened. */
 function restore({ id, scroll }) {
-  byId("history-rows").querySelector(`[data-id="${CSS.escape(id)}"] a`)?.focus({ preventScroll: true });
+  const line = byId("history-rows").querySelector(`[data-id="${CSS.escape(id)}"]`);
+  if (line?.hidden) openGroup(line);
+  line?.querySelector("a").focus({ preventScroll: true });
   scrollTo(0, scroll);
 }
 
@@ -91,7 +94,7 @@ async function showPage() {
   await attempt(async () => {
     const { results, next } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...results.map((entry) => row(entry, { open: () => remember(entry), remove })));
+    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry), remove }), { isFirst: cursors.length === 0, isLast: next === null }));
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
       byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, text)));
@@ -144,6 +147,11 @@ async function remove(entry, line) {
     await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
       if (error.status !== 404) throw error; // already deleted
     });
+    if (line.matches(".slice-row")) {
+      await showPage();
+      byId("history-heading").focus();
+      return;
+    }
     const next = line.nextElementSibling ?? line.previousElementSibling;
     line.remove();
     announce("Result deleted.");

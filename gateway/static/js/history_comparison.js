@@ -23,7 +23,7 @@ export function showComparison(body, pair) {
     ...(isSame && lacking.length > 0 ? [missingImage(pair[0].entry.image_sha256, lacking)] : []),
     make("div", { class: "pictures" }, pair.map((stored, index) => make("figure", { class: "panel pictured" },
       make("figcaption", {}, make("strong", {}, caption(stored)), cards[index]?.headline() ?? finding(stored.entry).tag),
-      cards[index] ? cards[index].viewer.element : make("p", { class: "small" }, "No picture is kept.")))),
+      pictureOf(cards[index])))),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of both results" },
       make("table", { class: "compared" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Value"), pair.map((stored) => make("th", { scope: "col" }, caption(stored))))),
@@ -32,6 +32,14 @@ export function showComparison(body, pair) {
     ),
     make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}`))));
   return cards.filter(Boolean);
+}
+
+/** Return the picture of a card, or what says that it is missing until its file is added. */
+function pictureOf(card) {
+  if (card && (card.hasImage || card.hasOverlay)) return card.viewer.element;
+  const text = make("p", { class: "small" }, `No picture: the server did not keep this image.${card ? " Add its file to see it." : ""}`);
+  if (card) card.onImage = () => text.replaceWith(card.viewer.element);
+  return text;
 }
 
 const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}`;

@@ -2,13 +2,11 @@
 
 import { archiveVersion } from "./catalog.js";
 import { displayName } from "./display.js";
-import { isDoubtful, repairText } from "./domain.js";
+import { isDoubtful, repairText, TITLES } from "./domain.js";
 import { button, make } from "./dom.js";
 import { isUncertain, labelText, localTime, percent } from "./format.js";
 import { resultAddress } from "./history_address.js";
 import { atPrevalence } from "./probabilities.js";
-
-const DOUBTS = { unusual: "Unusual image: do not rely on it", unlike: "Unlike the training images: do not rely on it" };
 
 /** Return the `tag` of an entry, an element, its text (`what`), the model's output (`label`), and whether its probability may be shown. */
 export function finding(entry) {
@@ -16,7 +14,7 @@ export function finding(entry) {
   const doubtful = isDoubtful({ status: entry.domain });
   const uncertain = isUncertain({ certainty });
   const label = labelText({ ...entry, certainty, isMask: entry.probability === null }, archiveVersion(entry));
-  const what = doubtful ? DOUBTS[entry.domain] : label;
+  const what = doubtful ? `${TITLES[entry.domain]}: do not rely on it` : label;
   const look = doubtful || uncertain ? "tag uncertain" : entry.positive ? "tag marked" : "tag";
   return { tag: make("span", { class: look }, what), what, label, isShown: entry.probability !== null && !uncertain && !doubtful };
 }
@@ -50,7 +48,7 @@ export function row(entry, { open, remove }) {
 /** Say what limits a result: an image that was not checked, or that was changed. Without a finding, say what the model's output was. */
 function notes({ domain, repair }, label) {
   const texts = [
-    domain in DOUBTS ? `Model output: ${label}` : null,
+    domain in TITLES ? `Model output: ${label}` : null,
     domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];

@@ -2,14 +2,14 @@
 
 import { heatColour, MASK } from "./colour_map.js";
 import { make } from "./dom.js";
+import { capitalize } from "./format.js";
 
 const STEPS = 64;
 
-/** Return the legend of an overlay by its name ("heat map" or "mask"); null for others. */
-export function legend(name) {
+/** Return the legend of an overlay by its name: "heat map", or "mask" as outline or area, which marks a `finding` (null if it has no name). */
+export function legend(name, { isOutline = false, finding = null } = {}) {
   if (name === "heat map") return heatLegend();
-  if (name === "mask") return make("p", { class: "key small" }, patch(), "Marked by the model");
-  return null;
+  return make("p", { class: "key small" }, patch(isOutline), finding === null ? "Marked by the model" : `${capitalize(finding)}, as marked by the model`);
 }
 
 function heatLegend() {
@@ -21,10 +21,10 @@ function heatLegend() {
     make("p", {}, "Influence on the result; 1 is the strongest in this image."));
 }
 
-function patch() {
-  const square = canvas(1, () => MASK);
-  square.setAttribute("aria-hidden", "true");
-  square.classList.add("patch");
+function patch(isOutline) {
+  const colour = `rgb(${MASK.join(" ")})`;
+  const square = make("span", { class: "patch", "aria-hidden": "true" });
+  Object.assign(square.style, { borderColor: colour, backgroundColor: isOutline ? "transparent" : colour });
   return square;
 }
 

@@ -10,9 +10,11 @@ export function missingImage(sha256, cards) {
   const status = make("p", { class: "small", role: "status" }, "The file stays in this browser: only its checksum is compared.");
   const input = make("input", { class: "visually-hidden", type: "file", id: "join-file" });
   const note = make("div", { class: "note join" },
-    make("p", {}, make("strong", {}, "The image was not kept."), " The server keeps images if its setting RADSERVE_GATEWAY_IMAGES names a folder, except those of a zip. "
+    make("p", {}, make("strong", {}, "The image was not kept."), " Ask the administrator of this server if it should keep images. "
       + `Drop the file again to see it with ${cards.length > 1 ? "these results" : "this result"}.`),
-    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, "Choose the file")), status);
+    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, "Choose the file")), status,
+    make("details", {}, make("summary", {}, "For the administrator"), make("p", { class: "small" },
+      "The setting ", make("code", {}, "RADSERVE_GATEWAY_IMAGES"), " names the folder in which the server keeps images, except those of a zip.")));
   const refuse = (reason, file, otherwise) => {
     const analyseIt = () => {
       stop();

@@ -28,8 +28,8 @@ export async function colourize(blob, kind, { width, height }) {
   return canvas;
 }
 
-/** Return a PNG of the image and its overlay with a caption, because the picture leaves the page. */
-export function captioned(image, { width, height }, overlay, opacity, lines) {
+/** Return a PNG of the image with a caption, because the picture leaves the page; `paint(context, width, height)` draws its overlay. */
+export function captioned(image, { width, height }, paint, lines) {
   const scale = Math.max(1, Math.ceil(480 / Math.max(width, 1))); // small pictures are enlarged to fit the caption
   const letter = Math.max(13, Math.round((width * scale) / 60));
   const canvas = make("canvas", { width: width * scale, height: height * scale + Math.round(letter * (1.6 * lines.length + 1)) });
@@ -38,11 +38,7 @@ export function captioned(image, { width, height }, overlay, opacity, lines) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = scale === 1;
   context.drawImage(image, 0, 0, width * scale, height * scale);
-  if (overlay) {
-    context.globalAlpha = opacity;
-    context.drawImage(overlay, 0, 0, width * scale, height * scale);
-    context.globalAlpha = 1;
-  }
+  paint(context, width * scale, height * scale);
   context.fillStyle = "#fff";
   context.font = `${letter}px system-ui, sans-serif`;
   lines.forEach((line, index) => {

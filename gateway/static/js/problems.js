@@ -8,6 +8,9 @@ const BY_TITLE = {
   "Unusable image": "This model cannot analyse this image.",
 };
 
+/** What the page says about an image that is just beyond the limit. */
+export const NEAR_LIMIT = "This image is slightly beyond what this model accepts, so it was not analysed.";
+
 const BY_STATUS = {
   400: "The server could not read this request.",
   401: "Enter the access key from your administrator.",

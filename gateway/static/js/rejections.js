@@ -1,17 +1,9 @@
 // Files and requests that failed: a region before the results, never among them.
 
 import { Problem } from "./api.js";
-import { alertReader, button, byId, make } from "./dom.js";
+import { alertReader, button, byId, make, svg } from "./dom.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WARNING_SIGN = "M12 3 2.5 20h19L12 3zm0 6v5m0 3v.5";
-
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 /** Turn an error into a problem; other exceptions are bugs of the page. */
 export function toProblem(error) {
@@ -20,7 +12,7 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-const UNFIT = new Set(["Out of scope", "Unlike the training images"]);
+const UNFIT = new Set(["Out of scope", "Missing attribute", "Unlike the training images", "Unusable image"]);
 
 /** Whether a problem is one of the image, not of the request: another kind of image may be right. */
 export const isUnfit = ({ title }) => UNFIT.has(title);
@@ -39,7 +31,7 @@ export function describe(problem, subject) {
 }
 
 /**
- * Show a problem.
+ * Show a problem; return its element.
  *
  * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
  * `subject` names the model that could not analyse it, `change` lets the user choose another kind of image.
@@ -56,8 +48,29 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
       change && isUnfit(problem) ? button("Choose another kind of image", act(change)) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
-  byId("rejections").hidden = false;
+  update();
   alertReader(`${name}${subject ? " could not be analysed." : ":"} ${problem.message}`);
+  return item;
+}
+
+/** Move the rejections that are shown to one line, which opens: what follows is about other files. */
+export function collapse() {
+  const list = byId("rejection-list");
+  if (list.childElementCount === 0) return;
+  const hadFocus = list.contains(document.activeElement);
+  byId("earlier-list").prepend(...list.children);
+  byId("earlier").open = false;
+  update();
+  if (hadFocus) byId("earlier-count").focus();
+}
+
+/** Show the lists that are not empty. */
+function update() {
+  const [current, earlier] = ["rejection-list", "earlier-list"].map((id) => byId(id).childElementCount);
+  byId("rejections").hidden = current + earlier === 0;
+  byId("rejections").classList.toggle("past", current === 0);
+  byId("earlier").hidden = earlier === 0;
+  byId("earlier-count").textContent = `${earlier} earlier ${earlier === 1 ? "file" : "files"} not analysed`;
 }
 
 /** Enable a button after some seconds, which its text counts down. */
@@ -78,13 +91,13 @@ function delayed(control, seconds) {
 function remove(item) {
   const next = item.nextElementSibling ?? item.previousElementSibling;
   item.remove();
-  if (next) next.querySelector("button").focus();
-  else clear();
+  update();
+  (next?.querySelector("button") ?? byId("results-heading")).focus();
 }
 
 function clear() {
-  byId("rejection-list").replaceChildren();
-  byId("rejections").hidden = true;
+  for (const id of ["rejection-list", "earlier-list"]) byId(id).replaceChildren();
+  update();
   byId("results-heading").focus();
 }
 

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { scopeTerms } from "./assurances.js";
-import { acceptsPhotographs, displayName } from "./display.js";
+import { acceptsPhotographs, displayName, findingName } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, prevalenceControl, section } from "./evidence.js";
@@ -43,7 +43,11 @@ export class Result {
     this.overlay = null;
     this.overlayWarning = null;
     this.heatMap = null;
-    this.viewer = new Viewer(prediction.image, this.name, { windows: !acceptsPhotographs(version) });
+    const isMask = "mask" in prediction;
+    this.viewer = new Viewer(prediction.image, this.name, {
+      windows: !acceptsPhotographs(version), isDicom: prediction.image.format === "dicom", finding: isMask && !this.isDoubtful ? findingName(version, version?.positive ?? null) : null,
+      overlayName: isMask ? "mask" : version?.explains === false ? "" : "heat map",
+    });
     this.viewer.onImage = () => this.checkHeatMap().catch((error) => show(`${this.name}, heat map`, error));
     this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
     this.downloads = make("div", { class: "row" }, this.pictureButton,
@@ -58,7 +62,7 @@ export class Result {
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(prediction.repair),
-      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file)),
+      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.refusals),
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),
@@ -119,6 +123,7 @@ export class Result {
   heatMapControl() {
     if (this.prediction.mask || this.version?.explains === false) return null;
     this.heatButton = button("Show heat map", () => this.toggleHeatMap(), { "aria-pressed": "false" });
+    this.viewer.toggleOverlay = () => this.heatButton.click();
     return make("div", { class: "heat" }, this.heatButton, make("p", { class: "small" }, "Areas that influenced the result. It does not locate disease."));
   }
 
@@ -206,10 +211,11 @@ export class Result {
 
   async savePicture() {
     const { model, image } = this.prediction;
-    const warnings = [this.warning, this.viewer.overlay && this.overlayWarning].filter(Boolean);
+    const { overlays } = this.viewer;
+    const warnings = [this.warning, overlays.isShown && this.overlayWarning].filter(Boolean);
     const lines = [this.summary, `${this.modelName} (${model.name} ${model.version}). Not a medical device.`, ...warnings];
-    const blob = await captioned(this.viewer.image, image, this.viewer.overlay, this.viewer.opacity, lines);
-    save(blob, `${this.download}.${this.viewer.overlay ? "overlay" : "picture"}.png`);
+    const blob = await captioned(this.viewer.image, image, (...size) => overlays.paint(...size), lines);
+    save(blob, `${this.download}.${overlays.isShown ? "overlay" : "picture"}.png`);
   }
 
   /** The result in one line, with what limits it. An image unlike the training images has no finding to name. */

@@ -1,7 +1,7 @@
 // What the results of the slices of one examination say together. Pure.
 
 import { findingName } from "./display.js";
-import { isDoubtful } from "./domain.js";
+import { doubtText, isDoubtful } from "./domain.js";
 import { capitalize, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
 import { foldersOf } from "./series.js";
@@ -32,7 +32,7 @@ export function volumeOf(stack, outcomes, declared) {
   const unknown = areas.filter((area) => area === null).length;
   if (missing) return { reason: `${slices(missing)} of ${outcomes.length} ${missing === 1 ? "is" : "are"} missing, because ${missing === 1 ? "it" : "they"} could not be analysed` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
-  if (isMarkedOnlyInDoubt(outcomes)) return { reason: "the marked slices are unlike the training images" };
+  if (isMarkedOnlyInDoubt(outcomes)) return { reason: `the marked slices are ${doubtText(doubtsOf(outcomes, isMarked))}` };
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
   if (stack.extent.includes(null)) return { reason: "the distance between the slices is unknown" };
@@ -45,8 +45,10 @@ export function volumeOf(stack, outcomes, declared) {
 
 const isMarked = ({ area }) => Boolean(area?.pixels);
 
-/** Return the number of slices unlike the training images, of those that `isCounted`. */
-const countDoubtful = (outcomes, isCounted = () => true) => outcomes.filter(({ prediction }) => prediction && isDoubtful(prediction.domain) && isCounted(prediction)).length;
+/** Return the statuses of slices that are not like the training images, of those that `isCounted`. */
+const doubtsOf = (outcomes, isCounted = () => true) => outcomes.flatMap(({ prediction }) => (prediction && isDoubtful(prediction.domain) && isCounted(prediction) ? prediction.domain.status : []));
+
+const countDoubtful = (outcomes, isCounted) => doubtsOf(outcomes, isCounted).length;
 
 const isMarkedOnlyInDoubt = (outcomes) => countDoubtful(outcomes, isMarked) > 0 && outcomes.every(({ prediction }) => !prediction || !isMarked(prediction) || isDoubtful(prediction.domain));
 
@@ -57,8 +59,8 @@ export function volumeText(stack, outcomes, declared) {
   if (reason) return `No volume: ${reason}.`;
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
   const distance = stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`;
-  const doubtful = countDoubtful(outcomes, isMarked);
-  return `Marked volume (not validated): ${millilitres(ml)}, from the areas and ${distance}.${doubtful ? ` It includes ${slices(doubtful)} unlike the training images.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
+  const doubts = doubtsOf(outcomes, isMarked);
+  return `Marked volume (not validated): ${millilitres(ml)}, from the areas and ${distance}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
 /** Return what limits the stack, in sentences. */
@@ -110,26 +112,26 @@ export function headline(outcomes, version) {
   const analysed = outcomes.filter(({ prediction }) => prediction).length;
   const doubtful = countDoubtful(outcomes);
   const inDoubt = countDoubtful(outcomes, isMarked);
-  if (doubtful === analysed) return { kind: "doubtful", text: "No finding: all slices are unlike the training images" };
-  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} unlike the training images` };
+  if (doubtful === analysed) return { kind: "doubtful", text: `No finding: all slices are ${doubtText(doubtsOf(outcomes))}` };
+  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubtText(doubtsOf(outcomes, isMarked))}` };
   const marked = states.filter((state) => state.marked).length - inDoubt;
   const kind = !first.area ? "ranked" : marked ? "positive" : "negative";
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
-  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}${inDoubt ? `, and on ${inDoubt} unlike the training images` : ""}` };
-  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}${doubtful ? `, ${doubtful} of them unlike the training images` : ""}` };
+  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${slices(outcomes.length)}${inDoubt ? `, and on ${inDoubt} ${doubtText(doubtsOf(outcomes, isMarked))}` : ""}` };
+  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} analysed`} of ${slices(outcomes.length)}${doubtful ? `, ${doubtful} of them ${doubtText(doubtsOf(outcomes))}` : ""}` };
   if (first.positive === null) return { kind: "ranked", text: `${slices(outcomes.length)}` };
   const counted = analysed === outcomes.length ? slices(analysed) : `${analysed} analysed slices`;
   return { kind, text: `${marked} of ${counted} above the ${cutoff(first.threshold)} cut-off` };
 }
 
-/** Return what limits the count, in sentences: slices that are uncertain or unlike the training images. */
+/** Return what limits the count, in sentences: slices that are uncertain or not like the training images. */
 export function limits(outcomes, hasVolume) {
   const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
   const isMask = predictions.some(({ area }) => area);
   const doubtful = countDoubtful(outcomes);
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
-    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} unlike the training images; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
+    doubtful ? `${slices(doubtful)} ${doubtful === 1 ? "is" : "are"} ${doubtText(doubtsOf(outcomes))}; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
     uncertain ? `${slices(uncertain)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
     isMask ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,

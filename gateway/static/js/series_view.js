@@ -31,7 +31,7 @@ export class SeriesResult {
     const { model } = this.first;
     this.modelName = displayName(version, model.name);
     this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
-    this.viewer = new Viewer(this.first.image, name);
+    this.viewer = new Viewer(this.first.image, name, { isDicom: this.first.image.format === "dicom", overlayName: this.isMask ? "mask" : "" });
     this.note = make("p", { class: "no-picture small", hidden: true });
     this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
     this.pictures.onLoad = (index) => { if (index === this.strip.index) this.show(index); };
@@ -49,7 +49,7 @@ export class SeriesResult {
     const top = this.isMask ? Math.max(...values) : 1;
     const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
     const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
-    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unlike the training images, or uncertain." : "";
+    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unusual, unlike the training images, or uncertain." : "";
     const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
     const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
     this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${crossed}${jumps}`);

@@ -24,6 +24,7 @@ export const isReady = (model = null) => state === "ready" || (state === "partia
 /** Call a function whenever the state or the catalog may have changed. */
 export function install(listener) {
   onChange = listener;
+  byId("send-now").addEventListener("click", override);
   for (const event of ["online", "offline"]) window.addEventListener(event, () => connect());
 }
 
@@ -73,24 +74,27 @@ async function waitingReason() {
   }
 }
 
+/** Send the files that wait although the service says that it is not ready. */
+function override() {
+  isOverridden = true;
+  connect();
+}
+
 const ACTIONS = {
   connect,
-  override: () => {
-    isOverridden = true;
-    connect();
-  },
   replaceKey: () => {
     forgetKey();
     connect();
   },
 };
 
-function draw({ title, text, detail = "", action = null }) {
+function draw({ title, text, detail = "", action = null, canOverride = false }) {
   const region = byId("service");
   const drawn = JSON.stringify([title, text, detail, action]);
   if (region.dataset.drawn === drawn) return; // screen readers announce every change
   region.dataset.drawn = drawn;
   region.hidden = title === "";
+  byId("send-now").hidden = !canOverride; // next to the files that wait
   region.replaceChildren(
     make("div", {}, make("p", {}, make("strong", {}, title)), make("p", {}, text ?? ""), detail ? make("p", { class: "small" }, detail) : null),
     action ? button(action.text, () => ACTIONS[action.name]()) : "");

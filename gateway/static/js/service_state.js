@@ -13,12 +13,12 @@ export const EMPTY = { state: "empty", title: "The server offers no models.", te
 
 /** The service lists its models, but says that it is not ready; `reason` is its own. */
 export function starting(reason) {
-  return { state: "starting", title: "The analysis service is starting.", text: wait("the service is ready"), detail: reason, retry: true, action: { name: "override", text: "Send now" } };
+  return { state: "starting", title: "The analysis service is starting.", text: wait("the service is ready"), detail: reason, retry: true, canOverride: true };
 }
 
 /** The service is not ready, but some of its models answer; `reason` is its own. */
 export function partial(reason) {
-  return { state: "partial", title: "Some models are not ready.", text: "You can use the others. Files for a model that is not ready wait for it.", detail: reason, retry: true, action: { name: "override", text: "Send now" } };
+  return { state: "partial", title: "Some models are not ready.", text: "You can use the others. Files for a model that is not ready wait for it.", detail: reason, retry: true, canOverride: true };
 }
 
 /** The list of models cannot be loaded; `reason` says why the service is not ready, null if it does not say. */

@@ -5,6 +5,7 @@ import { archiveVersion, findVersion, knownModel } from "./catalog.js";
 import { imageName } from "./history_row.js";
 import { toPng } from "./pictures.js";
 import { checkCatalog, checkStored } from "./prediction.js";
+import { recall, remember } from "./recent_files.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { connect } from "./service.js";
@@ -19,7 +20,7 @@ const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".
  */
 export async function loadStored(id) {
   const entry = await (await get(`api/results/${id}`)).json();
-  const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : null, entry.overlay ? loadOverlay(id) : null]);
+  const [file, overlay] = await Promise.all([recall(entry.image_sha256, entry.filename) ?? (entry.has_image ? loadFile(entry) : null), entry.overlay ? loadOverlay(id) : null]);
   const prediction = entry.prediction ? await complete(entry, overlay) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
   const served = await findVersion(described, connect);
@@ -77,6 +78,11 @@ export class StoredResult extends Result {
     return this.file.size > 0;
   }
 
+  /** Whether a mask or heat map can be shown without the image. */
+  get hasOverlay() {
+    return Boolean(this.storedHeatMap || (this.prediction.mask && !this.isDoubtful));
+  }
+
   /** Show the image of a file with the checksum of the result. */
   async join(file) {
     const { file: none } = this;
@@ -89,6 +95,7 @@ export class StoredResult extends Result {
     this.viewer.element.classList.remove("no-image");
     this.viewer.show(image, this.options.repair ? null : this.file);
     this.pictureButton.disabled = false;
+    remember(this.prediction.image.sha256, file);
     this.onImage();
   }
 
@@ -122,7 +129,7 @@ export class StoredResult extends Result {
   /** A heat map that is not stored is computed by the version that answered, from the image. */
   updateHeatButton() {
     if (!this.heatButton) return;
-    this.heatButton.disabled = !this.storedHeatMap && !this.hasImage;
+    this.heatButton.disabled = !this.storedHeatMap && (!this.hasImage || this.version === null);
     this.heatButton.parentElement.hidden = !this.storedHeatMap && this.version === null;
   }
 

@@ -1,8 +1,7 @@
 // Strip of one bar for each slice of a stack, above a slider that scrolls through them.
 
-import { button, make } from "./dom.js";
+import { button, make, svg } from "./dom.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 100; // of the strip's coordinates; a slice is 10 wide
 const WIDTH = 10;
 const GAP = 1.5;
@@ -76,11 +75,4 @@ function bar({ value, kind, marked }, index, top) {
   if (value === 0 && !isUnsure(kind)) return [];
   const height = top > 0 ? Math.max(SMALLEST, HEIGHT * Math.min(1, value / top)) : SMALLEST;
   return [svg("rect", { class: `bar ${marked ? "marked" : ""} ${isUnsure(kind) ? "unsure" : ""}`.trim(), x, y: HEIGHT - height, width, height })];
-}
-
-function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
 }

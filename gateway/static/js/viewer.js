@@ -1,35 +1,35 @@
-// Image viewer: image with window, overlay with opacity and legend, zoom, and panning by mouse, touch or keyboard.
+// Image viewer: image with window, overlay, zoom, and panning by mouse, touch or keyboard.
 
 import { button, make } from "./dom.js";
-import { legend } from "./legend.js";
+import { OverlayView } from "./overlay_view.js";
 import { installGestures } from "./viewer_gestures.js";
 import { Windowing } from "./windowing.js";
 
 const MAX_ZOOM = 8;
 const STEP = 1.4;
 const MAX_FIT = 20; // screen pixels per image pixel
-let viewers = 0;
 
 /**
  * Viewer of an image with a given size and name; `element` is to be inserted into the page.
  *
- * `stage` is the frame that has the focus, `image` and `overlay` are what it shows; `onImage` is called with each image. `windows` is false for photographs.
+ * `stage` is the frame that has the focus, `image` and `overlay` are what it shows; `onImage` is called with each image. `windows` is false for
+ * photographs, `isDicom` says whether the file names a window, `finding` names what a mask marks, `overlayName` what is shown over the image: "mask", "heat map", or nothing.
  */
 export class Viewer {
-  constructor({ width, height }, name, { windows = true } = {}) {
+  constructor({ width, height }, name, { windows = true, isDicom = false, finding = null, overlayName = "" } = {}) {
     this.width = width;
     this.height = height;
     this.image = null;
     this.onImage = () => {};
-    this.overlay = null;
     this.zoom = 1;
     this.scale = 1; // screen pixels per image pixel at zoom 1
-    this.windowing = windows ? new Windowing(name) : null;
+    this.windowing = windows ? new Windowing(name, isDicom) : null;
     this.sheet = make("div", { class: "sheet" }, this.windowing?.canvas);
-    this.stage = make("div", { class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: ${help(windows)}` }, this.sheet);
+    this.stage = make("div", { class: "stage", tabindex: "0", role: "region", "aria-label": `Image ${name}: ${help(windows, overlayName)}` }, this.sheet);
     this.stages = make("div", { class: "stages" }, this.stage);
+    this.overlays = new OverlayView(this.sheet, finding);
     this.element = make("div", { class: "viewer" }, this.stages,
-      make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlayControls());
+      make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlays.element);
     installGestures(this);
     this.setTool("move");
     for (const event of ["pointerenter", "focusin"]) this.element.addEventListener(event, () => this.image && this.windowing?.prepare());
@@ -54,17 +54,6 @@ export class Viewer {
       button("+", () => this.zoomTo(this.zoom * STEP), { "aria-label": "Zoom in", class: "button square" }),
       button("Fit", () => this.zoomTo(1), { "aria-label": "Fit the image to the frame" }),
       button("1:1", () => this.zoomTo(this.actualSize), { "aria-label": "1:1, one pixel of the image on one of the screen" }));
-  }
-
-  overlayControls() {
-    viewers += 1;
-    this.slider = make("input", { type: "range", min: 0, max: 100, value: 40, id: `opacity-${viewers}` });
-    this.slider.addEventListener("input", () => this.applyOpacity());
-    this.legend = make("div", { class: "legend-place" });
-    this.overlayNote = make("p", { class: "overlay-note", hidden: true });
-    this.overlayRow = make("div", { class: "overlay-tools", hidden: true }, this.overlayNote, this.legend,
-      make("div", { class: "opacity" }, this.opacityLabel = make("label", { for: this.slider.id }, "Opacity"), this.slider));
-    return this.overlayRow;
   }
 
   /**
@@ -92,28 +81,19 @@ export class Viewer {
     this.stages.append(element);
   }
 
+  /** What is over the image: a canvas, or null. */
+  get overlay() {
+    return this.overlays.canvas;
+  }
+
   /** Show an overlay, `name` is "heat map" or "mask", or none (null); `warning` is a sentence about it. */
   setOverlay(canvas, name = "", warning = null) {
-    this.overlay?.remove();
-    this.overlay = canvas;
-    this.overlayRow.hidden = canvas === null;
-    if (canvas === null) return;
-    this.opacityLabel.textContent = `Opacity of the ${name}`;
-    this.legend.replaceChildren(legend(name) ?? "");
-    this.overlayNote.textContent = warning ?? "";
-    this.overlayNote.hidden = warning === null;
-    canvas.classList.add("overlay");
-    this.sheet.append(canvas);
-    this.applyOpacity();
+    this.overlays.set(canvas, name, warning);
   }
 
-  get opacity() {
-    return Number(this.slider.value) / 100;
-  }
-
-  applyOpacity() {
-    if (this.overlay) this.overlay.style.opacity = String(this.opacity);
-    this.slider.setAttribute("aria-valuetext", `${this.slider.value} percent`);
+  /** Hide or show the overlay; results with a heat map replace this. */
+  toggleOverlay() {
+    this.overlays.toggle();
   }
 
   /** Let a drag move the image ("move") or change its window ("window"). */
@@ -156,7 +136,8 @@ export class Viewer {
   }
 }
 
-function help(windows) {
-  const keys = "plus and minus zoom, 0 fits, 1 shows actual size, arrow keys move";
-  return windows ? `${keys}, Shift and arrow keys change the window, I inverts it, R resets it` : keys;
+function help(windows, overlayName) {
+  return ["plus and minus zoom, 0 fits, 1 shows actual size, arrow keys move",
+    windows ? "Shift and arrow keys change the window, I inverts it, R resets it" : "",
+    overlayName ? `H hides and shows the ${overlayName}` : ""].filter(Boolean).join(", ");
 }

@@ -21,6 +21,7 @@ function onKey(event, viewer) {
     "-": () => viewer.zoomTo(viewer.zoom / STEP),
     0: () => viewer.zoomTo(1),
     1: () => viewer.zoomTo(viewer.actualSize),
+    h: () => viewer.toggleOverlay(),
   };
   const windowKeys = {
     i: () => windowing.invert(),
@@ -30,7 +31,7 @@ function onKey(event, viewer) {
   const arrows = { ArrowLeft: [-NUDGE, 0], ArrowRight: [NUDGE, 0], ArrowUp: [0, -NUDGE], ArrowDown: [0, NUDGE] };
   const act = windowing && event.shiftKey && arrows[event.key]
     ? () => windowing.drag(...arrows[event.key])
-    : keys[event.key] ?? (windowing ? windowKeys[event.key.toLowerCase()] : undefined);
+    : keys[event.key.toLowerCase()] ?? (windowing ? windowKeys[event.key.toLowerCase()] : undefined);
   if (!act) return;
   act();
   event.preventDefault();

@@ -52,6 +52,7 @@ export function drawWaiting() {
   byId("waiting-text").textContent = `${items.length === 1 ? "1 file is" : `${items.length} files are`} waiting: ${namesOf(items)}.`;
   const subject = items.length === 1 ? "It is" : "They are";
   const awaited = isReady() ? "the model" : "the service";
+  byId("send-now").disabled = !items.some(({ model }) => model !== null);
   const isWaiting = items.some(({ model }) => !isReady(model));
   byId("waiting-reason").textContent = [...choices(), isWaiting ? `${subject} analysed when ${awaited} is ready.` : ""].filter(Boolean).join(" ");
 }

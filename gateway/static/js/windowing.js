@@ -11,21 +11,22 @@ const IDLE = 30_000; // milliseconds until the values of an unchanged view are f
 const OWN = "own";
 const CUSTOM = "custom";
 const ROOMY = "(min-width: 701px)"; // on phones the controls would push the result off the screen
-const NOTE = "Changes the view only: the model always gets the film's own window.";
 let count = 0;
 
-/** Controls of the window; `canvas` covers the image that `load` names, unless it is shown unchanged. */
+/** Controls of the window of an image, which may be a DICOM file; `canvas` covers the image that `load` names, unless it is shown unchanged. */
 export class Windowing {
-  constructor(name) {
+  constructor(name, isDicom = false) {
     count += 1;
+    this.ownName = isDicom ? "Window of the file" : "Image as sent";
+    this.remark = `Changes the view only: the model always gets the ${isDicom ? "window of the file" : "image as sent"}.`;
     this.canvas = make("canvas", { class: "adjusted", "aria-hidden": "true", hidden: true });
-    this.window = null; // of units; null is the film's own
+    this.window = null; // of units; null is that of the image as sent
     this.isInverted = false;
     this.preset = make("select", { id: `window-${count}` });
     this.level = make("input", { type: "number", step: "any", id: `level-${count}` });
     this.width = make("input", { type: "number", step: "any", min: 1, id: `width-${count}` });
     this.inversion = button("Invert", () => this.invert(), { "aria-pressed": "false" });
-    this.note = make("p", { class: "small" }, NOTE);
+    this.note = make("p", { class: "small" }, this.remark);
     this.fields = make("div", { class: "fields" }, field("Window", this.preset), field("Level", this.level), field("Width", this.width), this.inversion);
     this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` },
       make("details", { open: matchMedia(ROOMY).matches }, make("summary", {}, "Window (brightness and contrast)"), this.fields, this.note));
@@ -54,7 +55,7 @@ export class Windowing {
       this.source = sources.main;
       if (isOther) this.window = null;
       this.setOptions(presets(this.source));
-      this.note.textContent = `${NOTE} ${sourceText(this.source)}`;
+      this.note.textContent = `${this.remark} ${sourceText(this.source)}`;
       this.showNumbers();
     }).catch((error) => {
       if (!(error instanceof RangeError)) throw error;
@@ -81,7 +82,7 @@ export class Windowing {
   setOptions(choices) {
     this.choices = choices;
     const option = ({ id, name }) => make("option", { value: id }, name);
-    this.preset.replaceChildren(option({ id: OWN, name: "Film's own" }), ...choices.map(option), make("option", { value: CUSTOM, hidden: true }, "Custom"));
+    this.preset.replaceChildren(option({ id: OWN, name: this.ownName }), ...choices.map(option), make("option", { value: CUSTOM, hidden: true }, "Custom"));
     this.preset.value = this.window === null ? OWN : CUSTOM;
   }
 
@@ -152,7 +153,7 @@ export class Windowing {
   draw(stride = 1) {
     this.canvas.hidden = this.window === null && !this.isInverted;
     if (this.canvas.hidden) return;
-    // The film's own window is that of the server's picture, exactly.
+    // The window of the image as sent is that of the server's picture, exactly.
     const source = this.window === null ? this.sources.picture : this.source;
     const pixels = new ImageData(Math.ceil(source.width / stride), Math.ceil(source.height / stride));
     paint(source, levels(source, this.window ?? IDENTITY, this.isInverted), pixels.data, stride);

@@ -1,12 +1,14 @@
 """Browsers, a gateway process and TorchServe."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
 from tests.gateways import Gateway
 from tests.gateways import gateway as running_gateway
@@ -86,8 +88,38 @@ CHOICE = """model => {
 }"""
 
 
+class Contexts:
+    """Contexts of browsers. Those of Chromium are used again, because each costs a second of CPU."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[BrowserContext]] = defaultdict(list)
+
+    @contextmanager
+    def page(self, browser: Browser, url: str, options: Mapping[str, Any]) -> Iterator[Page]:
+        """Open an empty page in a context that no other page uses, without stored data of the URL's origin."""
+        if browser.browser_type.name != "chromium" or options["service_workers"] != "block":
+            with browser.new_context(**options) as context:
+                yield context.new_page()
+            return
+        idle = self._idle[repr(sorted(options.items()))]
+        context = idle.pop() if idle else browser.new_context(**options)
+        page = context.new_page()
+        clear = {"origin": urlsplit(url)._replace(path="", query="", fragment="").geturl(), "storageTypes": "all"}
+        context.new_cdp_session(page).send("Storage.clearDataForOrigin", clear)
+        yield page
+        context.set_offline(offline=False)
+        for page in context.pages:
+            page.close()
+        idle.append(context)
+
+
+@pytest.fixture(scope="package")
+def contexts() -> Contexts:
+    return Contexts()
+
+
 @contextmanager
-def opener(browser: Browser) -> Iterator[Opener]:
+def opener(browser: Browser, contexts: Contexts) -> Iterator[Opener]:
     """Return a function that opens the page; the page must log no error and violate no policy."""
     faults: list[str] = []
 
@@ -108,11 +140,9 @@ def opener(browser: Browser) -> Iterator[Opener]:
         ) -> Page:
             """Open the page with a remembered choice of a model, or without one; `prepare` adds routes before."""
             chosen = {"viewport": {"width": 1440, "height": 1000}, "service_workers": "block"} | options
-            context = browser.new_context(**chosen)
-            closing.callback(context.close)
+            page = closing.enter_context(contexts.page(browser, url, chosen))
             if model is not None:
-                context.add_init_script(f"({CHOICE})({json.dumps(json.dumps({'name': model}))})")
-            page = context.new_page()
+                page.add_init_script(f"({CHOICE})({json.dumps(json.dumps({'name': model}))})")
             page.set_default_timeout(PATIENCE)
             page.on("console", listen)
             page.on("pageerror", lambda error: faults.append(str(error)))
@@ -127,9 +157,9 @@ def opener(browser: Browser) -> Iterator[Opener]:
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Opener]:
+def opened(browser: Browser, contexts: Contexts) -> Iterator[Opener]:
     """Return a function that opens the page; see `opener`."""
-    with opener(browser) as open_page:
+    with opener(browser, contexts) as open_page:
         yield open_page
 
 
@@ -137,3 +167,10 @@ def opened(browser: Browser) -> Iterator[Opener]:
 def page(opened: Opener, gateway: Gateway) -> Page:
     """Open the page on a desktop screen."""
     return opened(gateway.url)
+
+
+@pytest.fixture(scope="module")
+def modules(browsers: Browsers, contexts: Contexts, static_gateway: Gateway) -> Iterator[Page]:
+    """Open a page to evaluate its modules, without a server."""
+    with opener(browsers["chromium"], contexts) as open_page:
+        yield open_page(static_gateway.url, ready=False)

@@ -145,3 +145,13 @@ def answer(requests: list[int], model: str = "slices") -> Callable[[Route], None
         route.fulfill(json=document)
 
     return respond
+
+
+def item(path: str, **header: Any) -> dict[str, Any]:
+    """Return a file as `series_start.js` describes it."""
+    known = {"series": "1", "modality": "MR", "instance": 1, "position": None, "orientation": None}
+    return {"path": path, "header": known | {"thickness": None, "between": None} | header, "isImage": False}
+
+
+def at(path: str, z: float, **header: Any) -> dict[str, Any]:
+    return item(path, position=[0, 0, z], orientation=[1, 0, 0, 0, 1, 0], **header)

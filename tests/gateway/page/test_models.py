@@ -91,6 +91,7 @@ def test_mask_overlays_the_finding(opened: Opener, several: Gateway, tmp_path: P
     url: str = overlay.evaluate("canvas => canvas.toDataURL()")
     drawn = np.asarray(Pillow.open(BytesIO(base64.b64decode(url.partition(",")[2]))))
     assert agreement(drawn[..., 3] > 0, wanted) > 0.9
+    result.get_by_role("button", name="Area").click()
     result.get_by_label("Opacity of the mask").fill("0")
     expect(overlay).to_have_css("opacity", "0")
     with page.expect_download() as download:

@@ -68,14 +68,18 @@ def test_files_are_sent_on_demand_although_a_model_is_not_ready(opened: Opener, 
 
 def test_sending_on_demand_ends_with_the_next_check(opened: Opener, static_gateway: Gateway) -> None:
     page, sent = prepared(opened, static_gateway, {"**/ready": lambda route: route.fulfill(status=503, json=STARTING)})
-    page.get_by_role("button", name="Send now").click()
     notice = page.locator("#service")
+    expect(notice).to_contain_text("The analysis service is starting.")
+    expect(page.get_by_role("button", name="Send now")).to_be_hidden()  # nothing to send
+    choose(page, FILM)
+    page.get_by_role("button", name="Send now").click()
     expect(notice).to_be_hidden()
+    shown(page, "film.png")
     page.evaluate("window.dispatchEvent(new Event('online'))")
     expect(notice).to_contain_text("The analysis service is starting.")
-    choose(page, FILM)
+    choose(page, payload("other.png", IMAGE))
     expect(page.locator("#waiting")).to_be_visible()
-    assert sent == []
+    assert len(sent) == 1
 
 
 def test_files_wait_while_the_server_cannot_be_reached(opened: Opener, static_gateway: Gateway) -> None:
@@ -229,6 +233,8 @@ def test_files_of_other_kinds_are_named_with_what_to_do(
         (415, "Unsupported media type", ["Dismiss"]),
         (422, "Unreadable image", ["Dismiss"]),
         (422, "Out of scope", ["Choose another kind of image", "Dismiss"]),
+        (422, "Unusable image", ["Choose another kind of image", "Dismiss"]),
+        (422, "Missing attribute", ["Try again", "Choose another kind of image", "Dismiss"]),
         (500, "Internal error", ["Try again", "Dismiss"]),
         (503, "Unavailable", ["Try again", "Dismiss"]),
     ],

@@ -220,7 +220,8 @@ def test_results_of_older_releases_show_what_the_list_shows(opened: Opener, tmp_
 def test_an_image_that_is_not_kept_is_joined_to_both_results_of_a_comparison(opened: Opener, unkept: Stored) -> None:
     page = opened_result(opened, unkept, unkept.send(FILM, "chest/1.0.0"), unkept.send(FILM, "chest/2.0.0"))
     expect(page.get_by_text(NOT_KEPT)).to_be_visible()
-    expect(page.locator(".no-image")).to_have_count(2)
+    expect(page.get_by_text("No picture: the server did not keep this image.")).to_have_count(2)
+    expect(page.locator(".pictured .viewer")).to_have_count(0)
     page.set_input_files("#join-file", [payload("film copy.png", FILM)])
     expect(page.locator(".pictured img.picture")).to_have_count(2)
     expect(page.locator(".no-image")).to_have_count(0)
@@ -228,6 +229,21 @@ def test_an_image_that_is_not_kept_is_joined_to_both_results_of_a_comparison(ope
     page.get_by_role("link", name="Analyse").click()
     page.set_input_files("#pick", [payload("film copy.png", FILM)])  # is not joined to a result that is closed
     expect(page.locator("#result-list .result")).to_contain_text("film copy.png")
+
+
+def test_a_file_that_was_just_analysed_is_compared_with_pictures_although_it_is_not_kept(
+    opened: Opener, unkept: Stored
+) -> None:
+    page = opened(unkept.url, model="chest")
+    page.set_input_files("#pick", [payload("fresh.png", FILM)])
+    expect(page.locator("#result-list .result img.picture")).to_be_visible()
+    page.get_by_role("link", name="History").click()
+    page.get_by_role("link", name=re.compile("Open the result of")).first.click()
+    expect(page.locator(".opened-body .result img.picture")).to_be_visible()
+    expect(page.get_by_text(NOT_KEPT)).to_have_count(0)
+    page.get_by_role("button", name="Analyse and compare").click()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_focused()
+    expect(page.locator(".pictured img.picture")).to_have_count(2)
 
 
 CLAIMS = """async () => {

@@ -1,6 +1,5 @@
 """Many files of one drop become a table."""
 
-import base64
 import csv
 import io
 import json
@@ -13,23 +12,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Download, FilePayload, Locator, Page, Route, expect
 
-from radserve import spreadsheet
-from tests.gateway.fake_backend import prediction
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
+from tests.gateway.page.predictions import UNLIKE, UNSURE, document
 from tests.gateway.page.scripted import IMAGE, PREDICTIONS, READY, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.page.test_states import problem
 from tests.gateways import Gateway
 
 pytestmark = pytest.mark.e2e
-
-UNSURE = {"certainty": {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}}
-UNLIKE = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9, "reason": "other_image"}}
 SCOPE = problem(422, "Out of scope", "age (age of the patient) is out of scope")
 CHANGES: dict[str, dict[str, Any]] = {"positive": {}, "negative": {}, "unsure": UNSURE, "unlike": UNLIKE}
-
-
 FAIL_TO_SAVE = """async () => {
     const { Problem } = await import("/js/api.js");
     URL.createObjectURL = () => { throw new Problem("The disk is full."); };
@@ -47,63 +40,6 @@ COUNT_URLS = """() => {
         revokeObjectURL(url);
     };
 }"""
-ENTRIES = """async rows => {
-    const { newRow, setResult } = await import("/js/batch_rows.js");
-    const { exported } = await import("/js/batch_export.js");
-    const made = rows.map(([path, prediction, repair = ""]) => {
-        const row = newRow(new File([], path.split("/").at(-1)), path, { name: "chest", repair });
-        setResult(row, { prediction, version: null, sent: {} });
-        return row;
-    });
-    const entries = await exported(made);
-    return [entries.map(({ path }) => path), entries.find(({ path }) => path === "results.csv").content];
-}"""
-ORDER = """async rows => {
-    const { isMixed, newRow, setResult, sortRows } = await import("/js/batch_rows.js");
-    const made = rows.map((prediction) => {
-        const row = newRow(new File([], "a.png"), "a.png", { name: prediction.model.name, repair: "" });
-        setResult(row, { prediction, version: null, sent: {} });
-        return row;
-    });
-    const shares = sortRows(made, "probability", true).map(({ probability, area }) => probability ?? area);
-    return [shares, isMixed(made), isMixed(made.slice(0, 2))];
-}"""
-UPDATE = """async ([prediction, data]) => {
-    const { BatchTable } = await import("/js/batch_table.js");
-    const { newRow, setResult } = await import("/js/batch_rows.js");
-    const { Thumbnails } = await import("/js/thumbnails.js");
-    const loaded = [];
-    const file = await (await fetch(data)).blob();
-    const thumbnails = new Thumbnails(async ({ name }) => { loaded.push(name); return file; });
-    const table = new BatchTable({ onOpen() {}, thumbnails });
-    document.body.append(table.element);
-    const rows = ["", "invert"].map((repair) => newRow(new File([file], "a.png"), "a.png", { name: "chest", repair }));
-    table.filter.search.value = "pneumonia";
-    table.show(rows);
-    await new Promise((resolve) => { setTimeout(resolve, 1100); });
-    for (const row of rows) {
-        setResult(row, { prediction, version: null, sent: {} });
-        table.update(row);
-    }
-    await new Promise((resolve) => { setTimeout(resolve, 500); });
-    return [table.order.length, loaded];
-}"""
-DESCRIBE = """async prediction => {
-    const { measureText, newRow, setResult } = await import("/js/batch_rows.js");
-    const row = newRow(new File([], "a.png"), "a.png", { repair: "" });
-    setResult(row, { prediction, version: null, sent: {} });
-    return [row.kind, row.text, measureText(row), row.threshold];
-}"""
-
-
-def document(share: float) -> dict[str, Any]:
-    """Return a prediction with a probability of pneumonia."""
-    positive = share >= 0.5
-    probabilities = {"normal": 1 - share, "pneumonia": share}
-    label = "pneumonia" if positive else "normal"
-    return prediction(
-        IMAGE, label=label, positive=positive, probability=probabilities[label], probabilities=probabilities
-    )
 
 
 def name_of(route: Route) -> str:
@@ -293,90 +229,6 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
     table.get_by_role("button", name="Results (ZIP)").click()
     expect(page.locator("#rejections")).to_contain_text("The disk is full.")
     expect(page.locator("#alert")).to_have_text("Results (ZIP): The disk is full.")
-
-
-def outline(fraction: float, **changes: Any) -> dict[str, Any]:
-    """Return a prediction with a mask of a share of the image."""
-    absent = {"probability": ..., "probabilities": ...}
-    mask = {"encoding": "png", "width": 20, "height": 10, "data": base64.b64encode(IMAGE).decode()}
-    area = {"pixels": int(200 * fraction), "fraction": fraction}
-    model = {"name": "slices", "version": "1.0.0", "sha256": None}
-    return prediction(
-        IMAGE, **absent, **{"label": "tumour", "positive": True, "mask": mask, "area": area, "model": model} | changes
-    )
-
-
-def test_exported_files_have_safe_and_different_names(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(static_gateway.url, ready=False)
-    rows = [
-        ["a/1.2.840.1", document(0.9)],
-        ["a/1.2.840.2", outline(0.1)],
-        ["a/x.dcm", document(0.9)],
-        ["a/x.png", document(0.9)],
-        ["a/x.png", document(0.9), "invert"],
-        ["a/x.png", document(0.9)],
-        [".. /.. /CON.png/ b. ", outline(0.1) | UNLIKE],
-    ]
-    paths, table = page.evaluate(ENTRIES, rows)
-    names = ["1.2.840.1", "1.2.840.2", "x.dcm", "x.png", "x.png (inverted)", "x.png (2)"]
-    expected = [*(f"predictions/a/{name}.json" for name in names), "predictions/_/_/_CON.png/b.json"]
-    assert [path for path in paths if path.startswith("predictions/")] == expected
-    masks = ["masks/a/1.2.840.2.png", "masks-unreliable/_/_/_CON.png/b.png"]
-    assert [path for path in paths if path.startswith("masks")] == masks
-    lines = list(csv.DictReader(io.StringIO(table.removeprefix("\ufeff"))))
-    assert [line["prediction_file"] for line in lines] == expected
-    assert [line["mask_file"] for line in lines] == ["", masks[0], "", "", "", "", masks[1]]
-    assert [line["marked_fraction"] for line in lines] == ["", "0.1", "", "", "", "", ""]
-
-
-def test_values_of_different_models_are_not_mixed(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(static_gateway.url, ready=False)
-    newer = document(0.7) | {"model": {"name": "chest", "version": "2.0.0", "sha256": None}}
-    rows = [document(0.2), document(0.9), outline(0.5), newer, outline(0.8)]
-    assert page.evaluate(ORDER, rows) == [[0.8, 0.5, 0.9, 0.7, 0.2], True, False]
-
-
-def test_rows_appear_when_their_result_passes_the_text_filter(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(static_gateway.url, bypass_csp=True)
-    data = f"data:image/png;base64,{base64.b64encode(IMAGE).decode()}"
-    assert page.evaluate(UPDATE, [document(0.9), data]) == [2, ["a.png (inverted)"]]
-
-
-def test_cells_are_protected_as_on_the_server(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(static_gateway.url, ready=False)
-    values = [
-        "=1",
-        " =1",
-        "a=1",
-        "a,=1",
-        "a;\t+1",
-        "-1|-2",
-        "\n@x",
-        "\ttext",
-        "\uff1d1",
-        "x|\uff0b1",
-        "a, b",
-        "",
-        'say "hi"',
-        "a\u00a0=1",
-    ]
-    cells = page.evaluate('async values => values.map((await import("/js/csv.js")).cell)', values)
-    assert cells == [spreadsheet.cell(value) for value in values]
-
-
-def test_rows_of_other_tasks_name_no_label_that_is_uncertain(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(static_gateway.url, ready=False)
-    ranked = prediction(IMAGE, positive=None, threshold=None)
-    marked = outline(0.02)
-    for answered, row in (
-        (document(0.51) | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
-        (ranked, ["ranked", "Normal", "75.0%", None]),
-        (ranked | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
-        (ranked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
-        (marked, ["positive", "Tumour marked", "2.0% of image", None]),
-        (marked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
-    ):
-        assert page.evaluate(DESCRIBE, answered) == row
 
 
 def test_a_run_is_cancelled_and_continued(opened: Opener, static_gateway: Gateway) -> None:

@@ -1,6 +1,5 @@
 """Pixel spacing and slice position of DICOM objects."""
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from handlers.formats.image import Image, Origin, Plane
 from tests.handlers.images import dicom, film
 
 AXIAL = [1, 0, 0, 0, 1, 0]
-ORIGIN = Origin(hashlib.sha256(b"SECRET-4711").hexdigest(), instance="1.2.826.0.1.3680043.8.498.1")
+ORIGIN = Origin(instance="1.2.826.0.1.3680043.8.498.1")
 """Of the images of `dicom`."""
 
 
@@ -91,14 +90,6 @@ def test_what_an_image_belongs_to_is_read() -> None:
     decoded = image(StudyInstanceUID="1.2", FrameOfReferenceUID="1.3", SOPInstanceUID="1.4").plane
     assert decoded is not None
     assert decoded.origin == replace(ORIGIN, study="1.2", frame_of_reference="1.3", instance="1.4")
-
-
-@pytest.mark.parametrize("patient", ["", None, "OTHER"])
-def test_patient_ids_are_only_compared(patient: str | None) -> None:
-    decoded = image(PatientID=patient).plane
-    assert decoded is not None
-    assert decoded.origin.patient == (hashlib.sha256(patient.encode()).hexdigest() if patient else None)
-    assert decoded.origin != ORIGIN
 
 
 def test_identifiers_are_part_of_no_text() -> None:

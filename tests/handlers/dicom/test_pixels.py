@@ -1,12 +1,14 @@
 import struct
 import tracemalloc
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from pydicom import uid
+from pydicom import dcmread, uid
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from handlers.dicom.pixels import SYNTAXES
@@ -323,3 +325,11 @@ def test_truncated_jpeg_ls_does_not_hang() -> None:
     data = dicom(film(top=4095, kind=np.uint16), uid.JPEGLSNearLossless, coded=coded[start : (start + end) // 2])
     with pytest.raises(UnreadableImageError, match="end marker"):
         decode(data)
+
+
+def test_an_implicit_data_set_may_have_coded_pixels() -> None:
+    """Writers mislabel such files: PS3.5 A.4 demands explicit value representations."""
+    content = Path(str(get_testdata_file("SC_rgb_jpeg.dcm"))).read_bytes()
+    with pytest.warns(UserWarning, match="found implicit VR"):
+        expected = dcmread(BytesIO(content)).pixel_array
+    assert np.abs(shown(content) - expected).max() < 2

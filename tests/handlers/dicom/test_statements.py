@@ -1,51 +1,18 @@
 """What DICOM objects state about who and what was imaged, wherever they state it."""
 
-import struct
 from typing import Any
 
 import pytest
 from pydicom import uid
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
-from handlers.dicom import dataset, statements
-from handlers.errors import OutOfScopeError, RequestError, UnreadableImageError
 from handlers.formats.decode import decode
-from handlers.formats.image import Limits
-from handlers.scope import assurances
 from handlers.scope.age import Age
-from handlers.scope.scope import AgeRange, Scope, check
-from tests.handlers.images import SHARED, dicom, dicom_dataset, film, written
+from tests.handlers.dicom.objects import code, codes, item
+from tests.handlers.images import dicom, dicom_dataset, film, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*VR:UserWarning")  # pydicom writes what vendors write
-CHEST = Scope(
-    age=AgeRange(at_least=1, below=6),
-    species=("human",),
-    modality=("CR", "DX", "RG"),
-    body_part=("chest",),
-    view=("AP", "PA", "frontal"),
-    orientation=("LF",),
-    presentation="for presentation",
-    polarity="normal",
-)
 KNEE_SAGITTAL: dict[str, set[Any]] = {"body_part": {"leg"}, "view": {"sagittal"}}
-GOOD: dict[str, Any] = {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA", "PatientAge": "003Y"}
-
-
-def code(value: str, scheme: str, meaning: str = "", **more: Any) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    for keyword, content in more.items():
-        setattr(item, keyword, content)
-    return item
-
-
-def item(**attributes: Any) -> Sequence:
-    content = Dataset()
-    for keyword, value in attributes.items():
-        setattr(content, keyword, value)
-    return Sequence([content])
 
 
 def stated(**attributes: Any) -> dict[str, set[Any]]:
@@ -54,10 +21,6 @@ def stated(**attributes: Any) -> dict[str, set[Any]]:
         name: {statement.value for statement in image.statements if statement.attribute == name}
         for name in sorted({statement.attribute for statement in image.statements})
     }
-
-
-def codes(*items: Dataset) -> Sequence:
-    return Sequence(list(items))
 
 
 @pytest.mark.parametrize(
@@ -284,187 +247,7 @@ def test_the_class_of_the_meta_information_counts_as_well() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("change", "source"),
-    [
-        ({"PresentationIntentType": "FOR PROCESSING"}, "PresentationIntentType"),
-        ({"PatientAge": "061Y"}, "PatientAge"),
-        ({"PatientAge": "62"}, "PatientAge"),
-        ({"PatientAge": "004W"}, "PatientAge"),
-        ({"PatientBirthDate": "19400305", "StudyDate": "20040826"}, "PatientBirthDate"),
-        ({"PatientSpeciesDescription": "SECRET dog"}, "PatientSpeciesDescription"),
-        ({"BodyPartExamined": "SECRET PERSON"}, "BodyPartExamined"),
-        ({"ViewPosition": "", "ViewCodeSequence": codes(code("R-102CD", "SRT"))}, "ViewCodeSequence"),
-        ({"ViewPosition": "", "PatientOrientation": ["A", "F"]}, "PatientOrientation"),
-        ({"PatientOrientation": ["R", "H"]}, "PatientOrientation"),  # upside down
-        ({"PatientOrientation": ["R", "F"]}, "PatientOrientation"),  # mirrored
-        (
-            {
-                "PixelIntensityRelationshipSign": 1,
-                "PixelIntensityRelationship": "LOG",
-                "PresentationLUTShape": "IDENTITY",
-            },
-            "PixelIntensityRelationshipSign",
-        ),
-        ({"SOPClassUID": uid.CTImageStorage}, "SOPClassUID"),
-    ],
-)
-def test_out_of_scope(change: dict[str, Any], source: str) -> None:
-    assert check(CHEST, decode(dicom(film(), **GOOD)).statements).unchecked == (
-        "species",
-        "orientation",
-        "presentation",
-        "polarity",
-    )
-    with pytest.raises(OutOfScopeError, match=source) as error:
-        check(CHEST, decode(dicom(film(), **(GOOD | change))).statements)
-    assert not any(secret in str(error.value) for secret in ("SECRET", "61", "62", "1940", "19400305"))
-
-
-def test_descriptions_exclude_but_prove_nothing() -> None:
-    image = decode(dicom(film(), Modality="DX", SeriesDescription="Chest", ProtocolName="PA"))
-    assert {"body_part", "view"} <= set(check(CHEST, image.statements).unchecked)
-    for text in ("KNEE AP", "Thorax seitlich"):
-        with pytest.raises(OutOfScopeError, match="SeriesDescription"):
-            check(CHEST, decode(dicom(film(), Modality="DX", SeriesDescription=text)).statements)
-
-
-@pytest.mark.parametrize(("view", "orientation"), [("sagittal", [0, 1, 0, 0, 0, -1]), ("coronal", [1, 0, 0, 0, 0, -1])])
-def test_an_assured_plane_agrees_with_the_orientation_of_the_image(view: str, orientation: list[float]) -> None:
-    slice_ = decode(dicom(film(), Modality="MR", ImageOrientationPatient=orientation))
-    check(Scope(), slice_.statements, assurances.from_json({"view": view}))
-    with pytest.raises(OutOfScopeError, match="contradicts ImageOrientationPatient"):
-        check(Scope(), slice_.statements, assurances.from_json({"view": "axial"}))
-
-
-@pytest.mark.parametrize("age", ["001Y", "018M", "003y", " 5Y ", "005Y", "060W"])
-def test_children_in_scope(age: str) -> None:
-    assert "age" in check(CHEST, decode(dicom(film(), **(GOOD | {"PatientAge": age}))).statements).checked
-
-
-def test_damaged_sequences_are_errors_of_the_request() -> None:
-    data = dicom(film(), AnatomicRegionSequence=codes(code("51185008", "SCT")))
-    for position in range(data.index(b"\x08\x00\x18\x22"), data.index(b"\x08\x00\x18\x22") + 60):
-        try:
-            decode(data[:position] + b"\xff" + data[position + 1 :])
-        except RequestError:
-            continue
-
-
-def with_element(tag: int, value: bytes, representation: str = "", **attributes: Any) -> bytes:
-    """Return a chest film with one more element, in explicit VR if its representation is given."""
-    syntax = uid.ExplicitVRLittleEndian if representation else uid.ImplicitVRLittleEndian
-    data = dicom(film(), syntax, **(GOOD | attributes))
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + representation.encode()
-    long = representation in ("OB", "SQ", "UN")
-    length = struct.pack("<xxI" if long else "<H" if representation else "<I", len(value))
-    at = data.rindex(struct.pack("<HH", 0x28, 2))
-    return data[:at] + head + length + value + data[at:]
-
-
-EMPTY_ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"
-
-
-@pytest.mark.parametrize("tag", [0x00540220, 0x00081032, 0x00283010, 0x00400275, 0x52009229, 0x52009230])
-def test_sequences_of_defined_length_share_the_budget_of_the_object(tag: int) -> None:
-    with pytest.raises(UnreadableImageError, match="more elements or fragments than any film"):
-        decode(with_element(tag, EMPTY_ITEM * 10_000))
-
-
-def test_the_bytes_of_converted_values_are_limited() -> None:
-    meaning = struct.pack("<HHI", 0x8, 0x104, 1000) + b"x" * 1000
-    coded = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(meaning)) + meaning
-    decode(with_element(0x00540220, coded * 10))
-    with pytest.raises(UnreadableImageError, match="more elements or fragments than any film"):
-        decode(with_element(0x00540220, coded * 100))
-
-
-def test_functional_groups_with_too_many_items_are_rejected() -> None:
-    body = struct.pack("<HHI", 0x18, 0x15, 4) + b"KNEE"
-    knee = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(body)) + body
-    with pytest.raises(UnreadableImageError, match="functional groups of the DICOM object have 101 items"):
-        decode(with_element(0x52009229, EMPTY_ITEM * 100 + knee))
-
-
-def test_elements_that_the_scope_does_not_read_are_not_converted() -> None:
-    echo = Dataset()
-    echo.RepetitionTime = [1.0] * 5000
-    groups = item(MRTimingAndRelatedParametersSequence=Sequence([echo]), RepetitionTime=3)
-    source = dataset.read(dicom(film(), SharedFunctionalGroupsSequence=groups), Limits())
-    list(statements.read(source))
-    (group,) = source.items("SharedFunctionalGroupsSequence")
-    assert all(isinstance(group.dataset.get_item(tag), RawDataElement) for tag in group.dataset.keys())  # noqa: SIM118
-
-
-def test_a_character_set_with_thousands_of_names_is_rejected() -> None:
-    data = dicom(film(), uid.ImplicitVRLittleEndian, **GOOD)
-    names = b"x\\" * 100_000
-    at = data.index(b"\x08\x00\x16\x00")
-    with pytest.raises(UnreadableImageError, match="more elements or fragments than any film"):
-        decode(data[:at] + b"\x08\x00\x05\x00" + struct.pack("<I", len(names)) + names + data[at:])
-
-
 def test_the_source_image_is_not_the_image() -> None:
     head = code("69536005", "SCT", "Head")
     source = item(SourceImageSequence=item(AnatomicRegionSequence=codes(head), BodyPartExamined="HEAD"))
     assert stated(SharedFunctionalGroupsSequence=item(DerivationImageSequence=source)) == {}
-
-
-@pytest.mark.parametrize(
-    ("tag", "representation", "value"),
-    [
-        (0x00101010, "FD", b"\0\0\xc0?"),  # PatientAge, four bytes of a double
-        (0x00101010, "FD", struct.pack("<d", 3)),
-        (0x00101010, "SQ", EMPTY_ITEM),
-        (0x00541500, "OB", b"1234"),
-        (0x00540220, "OB", b"1234"),  # ViewCodeSequence
-        (0x00540220, "SQ", b"1234"),
-        (0x00540220, "UN", b"1234"),
-        (0x00321064, "LO", b"1234"),  # RequestedProcedureCodeSequence
-        (0x00281041, "CS", b"LIN "),  # PixelIntensityRelationshipSign
-        (0x00281041, "SS", b"1"),
-        (0x00080008, "CS", b"X" * 1026),  # ImageType
-        (0x0008103E, "LO", b"X" * 1026),  # SeriesDescription
-        (0x00200037, "FD", b"1234"),  # ImageOrientationPatient
-        (0x00280030, "FD", b"1234"),  # PixelSpacing
-    ],
-)
-def test_a_malformed_attribute_that_pixels_do_not_need_states_nothing(
-    tag: int, representation: str, value: bytes
-) -> None:
-    more = {"PatientAge": None} if tag == 0x00101010 else {}
-    image = decode(with_element(tag, value, representation, **more))
-    kept = {"Modality": "DX", "BodyPartExamined": "chest", "ViewPosition": "PA"}
-    assert {item.source: item.value for item in image.statements if item.attribute != "age"} == kept
-
-
-@pytest.mark.parametrize(
-    ("tag", "representation", "value"),
-    [
-        (0x00281050, "FD", b"1234"),  # WindowCenter
-        (0x00281053, "FD", b"1234"),  # RescaleSlope
-        (0x00280008, "FD", b"1234"),  # NumberOfFrames
-        (0x00280120, "FD", b"1234"),  # PixelPaddingValue
-        (0x00283010, "OB", b"1234"),  # VOILUTSequence
-        (0x00283010, "SQ", b"1234"),
-        (0x00283000, "LO", b"1234"),  # ModalityLUTSequence
-        (0x52009229, "LO", b"1234"),  # SharedFunctionalGroupsSequence
-    ],
-)
-def test_a_malformed_attribute_that_pixels_need_is_an_error_of_the_request(
-    tag: int, representation: str, value: bytes
-) -> None:
-    with pytest.raises(RequestError) as error:
-        decode(with_element(tag, value, representation))
-    assert error.value.status in (400, 422)
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason=f"no real images at {SHARED}")
-def test_a_film_of_a_dog_and_films_of_adults_are_rejected() -> None:
-    for name, source in {
-        "ImagingDataCommons+highdicom__dx_image.dcm": "AcquisitionDeviceProcessingDescription",
-        "mlmed+torchxrayvision__Fake_MONOHR1.dcm": "PatientAge",
-        "pydicom+pydicom-data__RG1_J2KI.dcm": "PatientBirthDate",
-    }.items():
-        with pytest.raises(OutOfScopeError, match=source):
-            check(CHEST, decode((SHARED / "dicom" / name).read_bytes()).statements)

@@ -49,10 +49,11 @@ def counted(meter: Meter) -> dict[str, float]:
 def test_an_image_like_the_training_images_is_normal(fitted_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ((status, _, answer),) = ask(service(fitted_archive, monkeypatch, "strict"), (films()[7], {}))
     assert status == 200
-    assert answer["domain"] | {"score": 0, "percentile": 0} == {
+    assert answer["domain"] | {"score": 0, "percentile": 0, "limit": 1} == {
         "mode": "strict",
         "status": "normal",
         "score": 0,
+        "limit": 1,
         "percentile": 0,
         "reason": None,
     }

@@ -15,7 +15,7 @@ from handlers.response import Prediction
 from handlers.volume import Slice
 
 SAMPLE = "5" * 64
-UNLIKE = Assessment("unlike", 2, 100, "inverted")
+UNLIKE = Assessment("unlike", 2, 1.5, 100, "inverted")
 
 
 def result(assessment: Assessment | None, sha256: str = "a" * 64) -> Result:
@@ -32,7 +32,7 @@ def policy(mode: Mode, *, compares: bool = True) -> Policy:
     [
         ("strict", UNLIKE, "a" * 64, True),
         ("strict", UNLIKE, SAMPLE, False),
-        ("strict", Assessment("unusual", 1.2, 99, None), "a" * 64, False),
+        ("strict", Assessment("unusual", 1.2, 1.5, 99, None), "a" * 64, False),
         ("strict", None, "a" * 64, False),
         ("warn", UNLIKE, "a" * 64, False),
     ],

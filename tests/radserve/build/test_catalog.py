@@ -59,6 +59,7 @@ def test_a_version_is_described_by_its_recipe_index_entry_and_metrics(tmp_path: 
         "uncertain": None,
         "figures": {"auroc": SCORE},
         "held_out": {"images": 5, "labels": {"dark": 2, "bright": 3}},
+        "refusals": None,
     }
     json.dumps(description)
 
@@ -92,6 +93,19 @@ def test_figures_are_scores_with_intervals_unless_the_run_is_a_demonstration(
     description = catalog.version(entry(), brightness, write_mar(tmp_path, metrics_json=json.dumps(metrics)), 100.0)
     assert description["figures"] == scores
     assert (description["held_out"] or {}).get("images") == images
+
+
+@pytest.mark.parametrize(("sha256", "refusals"), [("d" * 64, {"images": 784, "refused": 14}), ("e" * 64, None)])
+def test_refusals_are_those_of_the_detector_that_was_measured(
+    tmp_path: Path, sha256: str, refusals: dict[str, int] | None
+) -> None:
+    chest = recipe.load(ROOT / "archives" / "chest-xray-cnn" / "archive.yaml")
+    assert chest.detector
+    chest = chest.model_copy(update={"detector": chest.detector.model_copy(update={"sha256": "d" * 64})})
+    kinds = {"held out": {"images": 784, "refused": 14, "marked": 28}, "noise": {"images": 100, "refused": 100}}
+    metrics = json.dumps({"refusals": {"detector_sha256": sha256, "kinds": kinds}})
+    described = catalog.version(entry(), chest, write_mar(tmp_path, metrics_json=metrics), 100.0)
+    assert described["refusals"] == refusals
 
 
 def test_a_version_without_metrics_has_no_figures(tmp_path: Path) -> None:

@@ -244,6 +244,18 @@ def test_results_for_another_prevalence_than_before_are_not_added(odd: Scripted,
     assert names(out) == ["1", "2", "3", "4"]
 
 
+def test_results_with_another_site_profile_are_not_added(odd: Scripted, films: Path, out: Path) -> None:
+    odd.script = lambda request: document(prediction(request.body, profile={"name": "east", "sha256": "e" * 64}))
+    assert predict(odd, films / "1.png", "--out", out).returncode == 0
+    before = out.read_bytes()
+    for profile, text in (({"name": "east", "sha256": "f" * 64}, f" SHA-256 {'f' * 12}"), (None, ")")):
+        odd.script = lambda request, profile=profile: document(prediction(request.body, profile=profile))  # type: ignore[misc]
+        done = predict(odd, films / "3.png", "--out", out, "--resume")
+        assert (done.returncode, out.read_bytes()) == (2, before)
+        assert f"of SHA-256 {'e' * 12}, and the server now sends results of" in done.stderr
+        assert f"{text}. Give the options" in done.stderr
+
+
 def test_results_without_a_prevalence_match_any(odd: Scripted, films: Path, out: Path) -> None:
     odd.script = lambda request: document(prediction(request.body))
     assert predict(odd, films / "1.png", "--out", out).returncode == 0

@@ -121,8 +121,8 @@ def test_the_heat_map_is_transparent_where_nothing_is_relevant() -> None:
     ("changes", "reason"),
     [
         ({"certainty": UNCERTAIN}, "Uncertain: do not rely on the label."),
-        ({"domain": DOMAIN | {"status": "unlike"}}, "This image is not like the training images"),
-        ({"domain": DOMAIN | {"status": "unusual"}}, "Unusual image: it differs"),
+        ({"domain": DOMAIN | {"status": "unlike"}}, "Unlike the training images"),
+        ({"domain": DOMAIN | {"status": "unusual"}}, "Unusual image: do not rely"),
         ({"warning": "Placeholder weights."}, "Placeholder weights."),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_series_has_the_doubts_of_slices_on_which_nothing_is_marked(odd: Scrip
     assert LARGE not in html
     assert "dashed" in html
     assert "<strong>Placeholder weights. (1 of 2 slices)</strong>" in html
-    assert "not like the training images: do not rely on the label. (1 of 2 slices)</strong>" in html
+    assert "Unlike the training images: do not rely on the label. (1 of 2 slices)</strong>" in html
 
 
 def test_a_series_names_its_model(client: Client) -> None:

@@ -71,7 +71,7 @@ class _Detector:
         self._scores = iter(scores)
 
     def assess(self, *_: object) -> Assessment:
-        return Assessment("normal", next(self._scores), 100.0, None)
+        return Assessment("normal", next(self._scores), 1.5, 100.0, None)
 
     def percentile(self, score: float) -> float:
         return 50.0 * score

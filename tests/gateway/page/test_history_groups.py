@@ -1,0 +1,98 @@
+"""History: the results of one request, such as the slices of a series, are one row."""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.gateway.history.results import result
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.scripted import script
+from tests.gateway.page.test_accessibility import DESK, PHONE, faults
+from tests.gateways import Gateway
+
+pytestmark = pytest.mark.e2e
+
+SUMMARIES = """async groups => {
+    const { groupEntries, summarize } = await import("/js/history_groups.js");
+    const texts = (entries) => groupEntries(entries).map((group) => summarize(group));
+    return groups.map((entries) => texts(entries).map(({ text, notes }) => [text, ...notes].join("; ")));
+}"""
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(result(**({"request_id": "series"} | changes)).model_dump_json())
+    return document
+
+
+def slices(count: int, positive: int) -> list[dict[str, Any]]:
+    outline = {"model": "slices", "probability": None}
+    marked, empty = {"label": "tumour", "positive": True}, {"label": "background", "positive": False}
+    return [entry(**outline, **(marked if place < positive else empty)) for place in range(count)]
+
+
+def prepare(page: Page, entries: list[dict[str, Any]], following: str | None = None) -> None:
+    def respond(route: Route) -> None:
+        if route.request.method == "DELETE":
+            entries[:] = [item for item in entries if item["id"] not in route.request.url]
+            route.fulfill(status=204)
+        else:
+            route.fulfill(json={"results": entries, "next": following})
+
+    script(page)
+    page.route("**/api/results**", respond)
+
+
+@pytest.mark.parametrize("device", [DESK, PHONE | {"color_scheme": "dark"}], ids=["desk", "phone"])
+def test_the_slices_of_a_series_are_one_row_that_opens(
+    opened: Opener, static_gateway: Gateway, device: dict[str, Any]
+) -> None:
+    entries = [entry(request_id="film"), *slices(20, 12), entry(seconds=9, request_id="other film")]
+    page = opened(
+        f"{static_gateway.url}/#history",
+        model="chest",
+        prepare=lambda page: prepare(page, entries),
+        bypass_csp=True,
+        **device,
+    )
+    rows = page.locator("#history-rows tr >> visible=true")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("Marked on 12 of 20")
+    expect(rows.nth(1)).to_contain_text("20 slices sent together")
+    assert faults(page) == []
+    page.get_by_role("button", name="Show all 20").click()
+    expect(rows).to_have_count(23)
+    expect(page.get_by_role("button", name="Hide all 20")).to_be_focused()
+    assert faults(page) == []
+    page.on("dialog", lambda dialog: dialog.accept())
+    rows.nth(2).get_by_role("button", name="Delete").click()
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("Marked on 11 of 19")
+    expect(page.get_by_role("heading", name="History")).to_be_focused()
+
+
+def test_slices_at_the_end_of_a_page_may_continue_on_the_next(opened: Opener, static_gateway: Gateway) -> None:
+    page = opened(
+        f"{static_gateway.url}/#history", model="chest", prepare=lambda page: prepare(page, slices(3, 1), "cursor")
+    )
+    expect(page.locator(".group-row")).to_contain_text("Others may be on a neighbouring page")
+
+
+def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findings(
+    opened: Opener, static_gateway: Gateway
+) -> None:
+    page = opened(static_gateway.url, model="chest", prepare=script)
+    unlike, unsure = {"domain": "unlike", "positive": True}, {"certainty": "uncertain", "positive": True}
+    groups = [
+        [entry(positive=True), entry(**unlike), entry(**unsure), entry()],
+        [entry(positive=None), entry(positive=None)],
+        [entry(request_id=""), entry(request_id="")],
+        [entry(), entry(seconds=1)],
+        [entry(), entry(version="2.0.0")],
+    ]
+    assert page.evaluate(SUMMARIES, groups) == [
+        ["Above the cut-off on 1 of 4; 1 unlike the training images; 1 uncertain"],
+        ["2 results"],
+        *([["Above the cut-off on 0 of 1"] * 2] * 3),
+    ]
