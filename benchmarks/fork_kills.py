@@ -23,12 +23,15 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.server import FORKED, is_worker, launch
+from benchmarks.server import is_worker, launch
+from radserve.torchserve.fork_server import NAME
 from radserve.torchserve.verified_models import VerifiedModel, select
 
 VICTIMS: Final = ("worker", "client", "fork server")
 _PATIENCE: Final = 120.0
 """Seconds in which the server must recover from a kill."""
+_SHARE: Final = 0.5
+"""Least share of the kills of each kind that must find a process; a dead fork server is missing for some seconds."""
 
 
 @dataclass
@@ -37,7 +40,15 @@ class Report:
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     started: Counter[str] = field(default_factory=Counter)  # workers that replaced killed ones: "fork" or "fresh"
+    skipped: Counter[str] = field(default_factory=Counter)  # kinds of which no process ran
     failures: list[str] = field(default_factory=list)
+
+    def require(self, share: float) -> None:
+        """Add a failure unless a kind was killed at all, and in this share of the attempts."""
+        for kind in VICTIMS:
+            killed = len(self.seconds.get(kind, []))
+            if killed == 0 or killed < share * (killed + self.skipped[kind]):
+                self.failures.append(f"{kind}: only {killed} kills; {self.skipped[kind]} were skipped")
 
 
 class Target:
@@ -61,7 +72,7 @@ class Target:
         if kind == "worker":
             return [process for process in self.processes() if is_worker(process)]
         text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
-        others = [process for process in self.processes() if process.name() != FORKED]
+        others = [process for process in self.processes() if process.name() != NAME]
         return [process for process in others if text in " ".join(process.cmdline())]
 
     def slots(self) -> set[int]:
@@ -88,11 +99,13 @@ class Target:
         return results
 
     def whole(self, count: int) -> set[int] | None:
-        """Return the workers if every slot has one and no other runs, else None."""
+        """Return the workers if every slot has one, no other runs, and every fork has a client; else None."""
         with suppress(httpx.HTTPError, psutil.NoSuchProcess, KeyError, ValueError):
-            running = {process.pid for process in self.processes() if is_worker(process)}
+            running = {process.pid: process.name() for process in self.find("worker")}
+            clients = len(self.find("client"))
             slots = self.slots()
-            return slots if len(slots) == count and slots == running else None
+            whole = len(slots) == count and slots == running.keys() and clients == [*running.values()].count(NAME)
+            return slots if whole else None
         return None
 
 
@@ -103,6 +116,7 @@ def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:
     for kind in kinds:
         candidates = target.find(kind)
         if not candidates:  # the fork server starts again after some seconds, and fresh workers have no client
+            report.skipped[kind] += 1
             continue
         victim = random.choice(candidates)
         before = target.slots()
@@ -115,7 +129,7 @@ def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:
             time.sleep(0.05)
         report.seconds.setdefault(kind, []).append(time.monotonic() - start)
         for process in map(psutil.Process, after - before):
-            report.started["fork" if process.name() == FORKED else "fresh"] += 1
+            report.started["fork" if process.name() == NAME else "fresh"] += 1
         if (answers := target.answers()) != target.expected:
             report.failures.append(f"{kind}: other predictions than before: {answers}")
         time.sleep(pause)
@@ -144,7 +158,8 @@ def main() -> None:
     for kind, seconds in report.seconds.items():
         median = statistics.median(seconds)
         print(f"{kind}: {len(seconds)} kills, recovered after {median:.1f} s (median), {max(seconds):.1f} s at most")
-    print(f"replacements: {dict(report.started)}")
+    report.require(_SHARE)
+    print(f"replacements: {dict(report.started)}; skipped, because there was none: {dict(report.skipped)}")
     sys.exit("\n".join(report.failures) or 0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.server import command, free_ports, launch, workers
+from benchmarks.server import command, descendants, free_ports, launch, workers
 
 __all__ = ["ROOT", "Server", "command", "free_ports", "running"]
 
@@ -32,8 +32,7 @@ class Server:
 
     def java(self) -> list[psutil.Process]:
         """Return the Java process."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if child.name() == "java"]
+        return [child for child in descendants(psutil.Process(self.process.pid)) if child.name() == "java"]
 
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes."""

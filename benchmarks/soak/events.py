@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import psutil
 
-from benchmarks.server import CHECKOUT, is_worker
+from benchmarks.server import CHECKOUT, descendants, is_worker
 from benchmarks.soak.traffic import CANDIDATE, NAME, STABLE, Traffic
 from radserve.client import Client
 from radserve.client.control import Control
@@ -115,7 +115,7 @@ class Server:
         """Return the processes below the supervisor by kind: java, nginx (its master first), worker."""
         kinds: dict[str, list[psutil.Process]] = {}
         with suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self._process.pid).children(recursive=True):
+            for process in descendants(psutil.Process(self._process.pid)):
                 with suppress(psutil.NoSuchProcess):
                     kinds.setdefault("worker" if is_worker(process) else process.name(), []).append(process)
         return {kind: kinds[kind] for kind in ("java", "nginx", "worker") if kind in kinds}

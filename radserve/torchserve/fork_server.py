@@ -3,7 +3,8 @@
 A fresh worker imports torch first, which takes seconds and 300 MB; a fork shares these pages with all others. The
 argument is the descriptor of a listening unix socket; `fork_client` is the other side.
 
-Of the project, only that module is imported: `handlers` comes from the archive that a worker serves, after the fork.
+Of the project, only that and `process_settings` are imported: `handlers` comes from the archive that a worker serves,
+after the fork.
 """
 
 import ctypes
@@ -11,20 +12,21 @@ import fcntl
 import gc
 import importlib
 import os
-import resource
 import runpy
 import select
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from radserve.torchserve.fork_client import FORKED, LENGTH
+from radserve.torchserve.fork_client import FORKING, LENGTH
+from radserve.torchserve.process_settings import ProcessSettings
 
 PRELOADED: Final = (
     "ts.model_service_worker",
@@ -40,6 +42,7 @@ PRELOADED: Final = (
     "PIL.PpmImagePlugin",
     "prometheus_client",
     "pydantic",
+    "onnxruntime",
     "safetensors.torch",
     "yaml",
     "imagecodecs",
@@ -49,7 +52,7 @@ PRELOADED: Final = (
     "pydicom.pixels.processing",
 )
 """What handlers import of other packages; an import that starts a thread or uses CUDA would prevent every fork."""
-NAME: Final = b"radserve-worker"
+NAME: Final = "radserve-worker"
 """Name of a forked worker in ps and top, whose command line is that of the fork server."""
 _READ_AT_LOAD: Final = (b"GLIBC_TUNABLES", b"GOMP_", b"KMP_", b"LD_", b"MALLOC_", b"MKL_", b"OMP_", b"PYTHON")
 """Prefixes of variables that Python or a library reads only when it is loaded, so that a fork cannot change them."""
@@ -57,7 +60,8 @@ _DESCRIPTORS: Final = 4  # standard input, output and error, and the lifeline
 _MAX_REQUEST: Final = 1 << 20
 _TIMEOUT: Final = 5.0
 """Seconds in which a client must have sent its request."""
-_LIMITS: Final = tuple(value for name, value in vars(resource).items() if name.startswith("RLIMIT_"))
+_PAUSE: Final = 0.1
+"""Seconds between attempts to accept a connection, which fail while no descriptor is free."""
 _F_SETSIG: Final = 10  # of fcntl(2); the module has no name for it
 _PR_SET_NAME: Final = 15
 _NOT_FORKABLE: Final = "the fork server cannot fork safely, because it {}."
@@ -70,8 +74,7 @@ class Request:
     folder: str
     arguments: Sequence[str]
     environment: dict[bytes, bytes]
-    limits: Mapping[int, tuple[int, int]]  # of resources
-    niceness: int
+    settings: ProcessSettings
     streams: Sequence[int]
     lifeline: int
     connection: socket.socket
@@ -136,7 +139,7 @@ def _report(ended: int, connections: dict[int, socket.socket]) -> None:
         if pid == 0:
             return
         with connections.pop(pid) as connection:
-            _send(connection, b"%d" % os.waitstatus_to_exitcode(status))
+            _send(connection, b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
 def _send(connection: socket.socket, text: bytes) -> None:
@@ -146,32 +149,39 @@ def _send(connection: socket.socket, text: bytes) -> None:
 
 def _accept(listener: socket.socket, connections: dict[int, socket.socket]) -> Request | None:
     """Receive a request and fork; return the request in the fork, else None."""
-    connection, _ = listener.accept()
-    connection.settimeout(_TIMEOUT)
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        time.sleep(_PAUSE)
+        return None
     descriptors: list[int] = []
+    pid = -1
     try:
         request = _receive(connection, descriptors)
         reason = _reason_against(request)
-        pid = -1 if reason else os.fork()
-    except (OSError, ValueError) as error:
-        pid, reason = -1, f"{error}."
+        if not reason:
+            connection.sendall(FORKING)  # before the fork: if this process dies between the two, nothing runs twice
+            pid = os.fork()
+    except (OSError, ValueError, MemoryError) as error:
+        reason = f"{error}."
     if pid == 0:
         return request
     for descriptor in descriptors:
         os.close(descriptor)
     if pid > 0:
         connections[pid] = connection
-        _send(connection, FORKED)
     else:
         with connection:
-            _send(connection, reason.encode())
+            _send(connection, reason.encode(errors="backslashreplace") + b"\n")
     return None
 
 
 def _receive(connection: socket.socket, descriptors: list[int]) -> Request:
     """Read a request; `descriptors` are filled first, to be closed in any case."""
+    deadline = time.monotonic() + _TIMEOUT
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     client, _, _ = struct.unpack("3i", credentials)
+    connection.settimeout(_TIMEOUT)
     header, received, *_ = socket.recv_fds(connection, LENGTH.size, _DESCRIPTORS)
     descriptors.extend(received)
     for descriptor in received:
@@ -179,24 +189,34 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> Request:
     if len(header) != LENGTH.size or len(received) != _DESCRIPTORS:
         raise ValueError("the request has no descriptors")
     (size,) = LENGTH.unpack(header)
-    data = b""
-    while len(data) < min(size, _MAX_REQUEST):
-        part = connection.recv(size - len(data))
-        if not part:
-            raise ValueError("the request is incomplete")
-        data += part
-    folder, count, *rest = data.split(b"\0")
+    if size > _MAX_REQUEST:
+        raise ValueError(f"the request has {size:,} bytes, more than {_MAX_REQUEST:,}")
+    folder, count, *rest = _read(connection, size, deadline).split(b"\0")
     environment = dict(variable.split(b"=", 1) for variable in rest[int(count) :])
     return Request(
         os.fsdecode(folder),
         [os.fsdecode(argument) for argument in rest[: int(count)]],
         environment,
-        {limit: resource.prlimit(client, limit) for limit in _LIMITS},
-        os.getpriority(os.PRIO_PROCESS, client),
+        ProcessSettings.of(client),
         received[:3],
         received[3],
         connection,
     )
+
+
+def _read(connection: socket.socket, size: int, deadline: float) -> bytes:
+    """Read so many bytes until a time of `time.monotonic()`."""
+    data = b""
+    while len(data) < size:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError(f"the request was not complete after {_TIMEOUT:g} s")
+        connection.settimeout(remaining)
+        part = connection.recv(size - len(data))
+        if not part:
+            raise ValueError("the request is incomplete")
+        data += part
+    return data
 
 
 def _reason_against(request: Request) -> str:
@@ -207,6 +227,10 @@ def _reason_against(request: Request) -> str:
         return _NOT_FORKABLE.format("has several threads")
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return _NOT_FORKABLE.format("uses CUDA")
+    if not os.access(request.folder, os.X_OK):
+        return f"it cannot enter {request.folder}."
+    if setting := request.settings.privileged(ProcessSettings.of(os.getpid())):
+        return f"it may lack the privilege to change {setting}."
     for variable in sorted(request.environment.keys() | os.environb.keys()):
         fixed = variable != b"PYTHONPATH" and variable.startswith(_READ_AT_LOAD)
         if fixed and request.environment.get(variable) != os.environb.get(variable):
@@ -233,10 +257,8 @@ def run(request: Request) -> None:
         os.dup2(stream, target)
         os.close(stream)
     os.chdir(request.folder)
-    for limit, values in request.limits.items():
-        resource.setrlimit(limit, values)
-    os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
+    request.settings.apply()
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME.encode())
     os.environb.clear()
     os.environb.update(request.environment)
     program = request.arguments[0]

@@ -1,16 +1,21 @@
 """How workers start: as forks of the fork server, or as fresh processes."""
 
 import asyncio
+import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
+
+import psutil
 
 from radserve.errors import ServeError
 from radserve.host import process, unix_socket
 from radserve.host.environment import inherited_environment
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import fork_client
+from radserve.torchserve.fork_server import NAME
 from radserve.torchserve.launch import worker_environment
 
 WorkerStart = Literal["fork", "fresh"]
@@ -18,6 +23,7 @@ WorkerStart = Literal["fork", "fresh"]
 
 _CLIENT: Final = Path(fork_client.__file__)
 _MAX_REASON: Final = 300
+_REAP_PERIOD: Final = 5.0
 
 
 def write_launcher(run_directory: RunDirectory) -> str:
@@ -57,6 +63,20 @@ async def run_fork_server(run_directory: RunDirectory, store: Path, threads: int
     lines = errors.decode(errors="replace").strip().splitlines()
     reason = f": {lines[-1][:_MAX_REASON]}" if lines else "."
     raise ServeError(f"The fork server exited with code {server.returncode}{reason}")
+
+
+async def reap_workers(period_seconds: float = _REAP_PERIOD) -> None:
+    """Reap the forks that a dead fork server has left, until cancelled.
+
+    They become children of process 1, which in a container is the supervisor. Children that asyncio started have other
+    names, and are left to it.
+    """
+    while True:
+        await asyncio.sleep(period_seconds)
+        for child in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess, ChildProcessError):
+                if child.name() == NAME:
+                    os.waitpid(child.pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
 
 
 def environment(store: Path, threads: int) -> dict[str, str]:

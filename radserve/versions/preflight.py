@@ -13,7 +13,7 @@ from typing import Final
 
 from radserve.errors import ChangeError, VersionFailedError
 from radserve.host.process import die_with_parent
-from radserve.torchserve import worker_start
+from radserve.torchserve import fork_client, worker_start
 from radserve.torchserve.verified_models import VerifiedModel
 
 _PROGRAM: Final = Path(__file__).with_name("preflight_program.py")
@@ -65,6 +65,7 @@ async def check(
     if process.returncode == -signal.SIGKILL:
         raise ChangeError(f"{entry.name} {entry.version}: its process was killed; the server may lack memory.")
     if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
+        text = errors.decode(errors="replace").strip()
+        lines = [line for line in text.splitlines() if not line.startswith(fork_client.FALLBACK)]
         reason = lines[-1][:_MAX_REASON] if lines else f"exit code {process.returncode} without an error message."
         raise VersionFailedError(f"{entry.name} {entry.version}: does not start: {reason}")

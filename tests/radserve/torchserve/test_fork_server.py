@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import ctypes
 import json
 import os
 import resource
@@ -9,7 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,12 @@ import pytest
 
 from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
-from radserve.torchserve import fork_server, worker_start
+from radserve.torchserve import fork_client, fork_server, worker_start
+from radserve.torchserve.process_settings import ProcessSettings
 from tests.conftest import ROOT
 from tests.fake_supervisor import await_true
 
+_PR_SET_CHILD_SUBREAPER = 36
 REPORT = """
 import gc, json, os, resource, signal, sys
 import numpy
@@ -30,12 +36,14 @@ print(json.dumps({
     "arguments": sys.argv, "folder": os.getcwd(), "path": sys.path, "name": __name__, "file": __file__,
     "environment": dict(os.environ), "input": sys.stdin.read(), "streams": streams, "collects": gc.isenabled(),
     "signals": [str(signal.getsignal(number)) for number in range(1, 32)],
-    "files": resource.getrlimit(resource.RLIMIT_NOFILE), "nice": os.nice(0), "buffered": not sys.stdout.line_buffering,
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE), "nice": os.nice(0), "cores": sorted(os.sched_getaffinity(0)),
+    "umask": os.umask(0), "oom": open("/proc/self/oom_score_adj").read(), "buffered": not sys.stdout.line_buffering,
     "descriptors": [fd for fd in range(64) if os.path.exists(f"/proc/self/fd/{fd}") and os.get_inheritable(fd)],
 }))
 print(json.dumps({
     "forked": "torch" in sys.modules, "leader": os.getsid(0) == os.getpid(), "random": numpy.random.random(),
-    "parent": os.getppid(), "modules": [name for name in sys.modules if name.partition(".")[0] in ("handlers", "ts")],
+    "parent": os.getppid(), "onnx": "onnxruntime" in sys.modules,
+    "modules": [name for name in sys.modules if name.partition(".")[0] in ("handlers", "ts")],
 }))
 """
 
@@ -69,6 +77,9 @@ class Forks:
     def _restrict() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         os.nice(1)
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.umask(0o027)
+        Path("/proc/self/oom_score_adj").write_text("321")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +113,9 @@ def test_a_fork_sees_what_a_fresh_process_sees(forks: Forks) -> None:
     alike["environment"].pop("PWD", None)  # added by the launcher's shell
     assert alike == json.loads(fresh.splitlines()[0])
     assert alike["nice"] == os.nice(0) + 1
-    assert (own["forked"], own["leader"]) == (True, True)
+    assert (alike["umask"], len(alike["cores"]), alike["oom"].strip()) == (0o027, 1, "321")
+    # Forked, so everything is imported and there is one thread: with another one, the client would start fresh.
+    assert (own["forked"], own["onnx"], own["leader"]) == (True, True, True)
     assert "ts.model_service_worker" in own["modules"]
     assert "handlers" not in own["modules"]
     again = json.loads(output(forks.start(REPORT))[0].splitlines()[1])
@@ -125,7 +138,7 @@ def test_a_fork_dies_with_its_client_even_while_it_holds_the_interpreter(forks: 
     process = forks.start("import os; print(os.getpid(), flush=True); sum(range(10**12))")
     assert process.stdout is not None
     worker = psutil.Process(int(process.stdout.readline()))
-    assert worker.name() == fork_server.NAME.decode()
+    assert worker.name() == fork_server.NAME
     process.kill()
     output(process)
     await_true(lambda: not worker.is_running())
@@ -160,6 +173,91 @@ def test_a_malformed_request_is_rejected_and_the_next_one_served(forks: Forks, r
     assert output(forks.start("print('served')")) == ("served\n", "")
 
 
+def test_a_request_that_is_too_large_starts_fresh_with_a_reason(forks: Forks) -> None:
+    text, error = output(
+        forks.start("print('served')", **{f"VARIABLE_{number}": "x" * 120_000 for number in range(10)})
+    )
+    assert text == "served\n"
+    assert "bytes, more than 1,048,576" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "code", "text"),
+    [
+        (b"+0\n", 0, ""),
+        (b"+-11\n", -11, ""),
+        (b"+", 1, ""),  # it died, and the program may have run
+        (b"+no memory.\n", 1, "no memory.\n"),
+        (b"", 0, f"{fork_client.FALLBACK}it closed the connection.\n"),
+    ],
+)
+def test_a_program_starts_again_only_if_it_cannot_have_started(
+    tmp_path: Path, response: bytes, code: int, text: str
+) -> None:
+    forks = Forks(tmp_path)
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(RunDirectory(tmp_path).forks))
+        listener.listen()
+        process = forks.start("print('ran')")
+        connection, _ = listener.accept()
+        with connection:
+            _, descriptors, *_ = socket.recv_fds(connection, 1 << 20, 4)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            connection.sendall(response)
+            connection.shutdown(socket.SHUT_WR)
+            written, error = output(process)
+    assert (process.returncode, error) == (code, text)
+    assert written == ("ran\n" if response == b"" else "")
+
+
+def test_a_client_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_client, "_TIMEOUT", 0.2)
+    with closing(socket.socket(socket.AF_UNIX)) as listener, socket.socket(socket.AF_UNIX) as connection:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        assert fork_client._start(connection, str(tmp_path / "socket"), ("program.py",), 0) == "timed out"
+
+
+def test_all_of_a_request_must_arrive_within_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server, "_TIMEOUT", 0.3)
+    server, client = socket.socketpair()
+
+    def drip() -> None:
+        socket.send_fds(client, [fork_client.LENGTH.pack(1000)], [0, 1, 2, 0])
+        with suppress(BrokenPipeError):
+            for _ in range(20):
+                client.send(b"x")
+                time.sleep(0.05)
+
+    descriptors: list[int] = []
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with server, pytest.raises(TimeoutError):
+        fork_server._receive(server, descriptors)
+    thread.join()
+    client.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def test_a_connection_that_cannot_be_accepted_does_not_end_the_server() -> None:
+    with socket.socket(socket.AF_UNIX) as listener:  # accept(2) fails, as it does without a free descriptor
+        assert fork_server._accept(listener, {}) is None
+
+
+def test_a_fork_takes_no_settings_that_may_need_a_privilege() -> None:
+    own = ProcessSettings.of(os.getpid())
+    limit, (soft, _) = next((limit, pair) for limit, pair in own.limits.items() if pair[0] >= 0)
+    lower = replace(own, limits={**own.limits, limit: (soft, soft)}, niceness=own.niceness + 1)
+    assert lower.privileged(own) == ""
+    assert replace(own, niceness=own.niceness - 1).privileged(own) == "niceness"
+    assert replace(own, oom_score=own.oom_score - 1).privileged(own) == "oom_score_adj"
+    more = replace(own, limits={**own.limits, limit: (soft, resource.RLIM_INFINITY)})
+    assert more.privileged(replace(own, limits={**own.limits, limit: (soft, soft)})) == "a resource limit"
+
+
 def test_a_dead_fork_server_leaves_its_forks_to_their_clients_and_new_workers_start_fresh(tmp_path: Path) -> None:
     forks = Forks(tmp_path)
 
@@ -182,9 +280,19 @@ def test_a_dead_fork_server_leaves_its_forks_to_their_clients_and_new_workers_st
         assert len(error.splitlines()) == 1
         process.kill()
         await asyncio.to_thread(output, process)
-        await asyncio.to_thread(await_true, lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        await asyncio.to_thread(await_true, lambda: worker.status() == psutil.STATUS_ZOMBIE)
+        assert worker.ppid() == os.getpid()
+        reaping = asyncio.create_task(worker_start.reap_workers(0.05))
+        await asyncio.to_thread(await_true, lambda: not psutil.pid_exists(worker.pid))
+        reaping.cancel()
 
-    asyncio.run(run())
+    # As process 1 in a container, this process becomes the parent of the fork.
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        asyncio.run(run())
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
 def test_a_fork_server_that_cannot_import_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
