@@ -1,4 +1,4 @@
-"""What a process inherits from its parent, so that a fork can take it from the client that it stands in for."""
+"""Settings that a process inherits from its parent. A fork copies those of its client."""
 
 import math
 import os

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import pytest
 from radserve.errors import ServeError
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import fork_client, fork_server, worker_start
-from radserve.torchserve.process_settings import ProcessSettings
 from tests.conftest import ROOT
 from tests.fake_supervisor import await_true
 
@@ -245,17 +243,6 @@ def test_all_of_a_request_must_arrive_within_one_time_limit(monkeypatch: pytest.
 def test_a_connection_that_cannot_be_accepted_does_not_end_the_server() -> None:
     with socket.socket(socket.AF_UNIX) as listener:  # accept(2) fails, as it does without a free descriptor
         assert fork_server._accept(listener, {}) is None
-
-
-def test_a_fork_takes_no_settings_that_may_need_a_privilege() -> None:
-    own = ProcessSettings.of(os.getpid())
-    limit, (soft, _) = next((limit, pair) for limit, pair in own.limits.items() if pair[0] >= 0)
-    lower = replace(own, limits={**own.limits, limit: (soft, soft)}, niceness=own.niceness + 1)
-    assert lower.privileged(own) == ""
-    assert replace(own, niceness=own.niceness - 1).privileged(own) == "niceness"
-    assert replace(own, oom_score=own.oom_score - 1).privileged(own) == "oom_score_adj"
-    more = replace(own, limits={**own.limits, limit: (soft, resource.RLIM_INFINITY)})
-    assert more.privileged(replace(own, limits={**own.limits, limit: (soft, soft)})) == "a resource limit"
 
 
 def test_a_dead_fork_server_leaves_its_forks_to_their_clients_and_new_workers_start_fresh(tmp_path: Path) -> None:
