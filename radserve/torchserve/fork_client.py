@@ -19,7 +19,7 @@ FALLBACK = "Starting a fresh worker process without the fork server: "
 LENGTH = struct.Struct("=I")
 """Length of a request in bytes, which is sent before it, together with the descriptors."""
 _TIMEOUT = 60.0
-"""Seconds in which the fork server must respond; it imports torch first, in 10 s at most on a busy machine."""
+"""Seconds in which the fork server must respond, half of what TorchServe allows for a start; it imports torch first."""
 
 
 def main(address: str, *command: str) -> NoReturn:
