@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from radserve.client import Client
 from radserve.errors import ClientError, ServeError
+from radserve.torchserve.fork_server import NAME
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _LOG_TAIL: Final = 2000
@@ -43,6 +46,28 @@ class Launched:
     metrics_url: str
     process: subprocess.Popen[str]
     seconds: float
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a worker: a fork or a fresh one, but no client that waits for a fork."""
+    line = " ".join(process.cmdline())
+    return process.name() == NAME or ("model_service_worker" in line and "fork_client" not in line)
+
+
+def descendants(server: psutil.Process) -> list[psutil.Process]:
+    """Return the processes below a server, and forks that a dead fork server has left, which run in the same folder."""
+    found = server.children(recursive=True)
+    folder = next((Path(child.cwd()) for child in found if child.name() == "java"), None)
+    for process in psutil.process_iter() if folder else ():
+        with suppress(psutil.Error, OSError):
+            if process.name() == NAME and process not in found and Path(process.cwd()).is_relative_to(folder or ""):
+                found.append(process)
+    return found
+
+
+def workers(server: psutil.Process) -> list[psutil.Process]:
+    """Return the workers of a server's process."""
+    return [child for child in descendants(server) if is_worker(child)]
 
 
 def free_ports(count: int) -> list[int]:

@@ -27,7 +27,7 @@ import yaml
 from benchmarks import inprocess
 from benchmarks.inprocess import Setup
 from benchmarks.load import Image, Load, closed_loop, median
-from benchmarks.server import CHECKOUT, Launched, launch
+from benchmarks.server import CHECKOUT, Launched, descendants, launch
 from handlers.errors import RadServeError
 from radserve.host.resources import cores, plan
 from radserve.torchserve.verified_models import VerifiedModel, select
@@ -170,7 +170,7 @@ def _free() -> float:
 def memory(process: psutil.Process) -> dict[str, float]:
     """Return the proportional set size in MB: the largest of each kind of process, and the total."""
     sizes: dict[str, list[float]] = {"supervisor": [process.memory_full_info().pss / 1e6]}
-    for child in process.children(recursive=True):
+    for child in descendants(process):
         kind = "java" if "java" in child.name() else "worker"
         sizes.setdefault(kind, []).append(child.memory_full_info().pss / 1e6)
     return {kind: max(values) for kind, values in sizes.items()} | {"all": sum(map(sum, sizes.values()))}

@@ -1,5 +1,7 @@
 """Chooses what runs the forward pass of an archive: torch, or ONNX Runtime where the recipe says so."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.server import command, free_ports, launch
+from benchmarks.server import command, descendants, free_ports, launch, workers
 
 __all__ = ["ROOT", "Server", "command", "free_ports", "running"]
 
@@ -32,13 +32,11 @@ class Server:
 
     def java(self) -> list[psutil.Process]:
         """Return the Java process."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if child.name() == "java"]
+        return [child for child in descendants(psutil.Process(self.process.pid)) if child.name() == "java"]
 
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if any("model_service_worker" in argument for argument in child.cmdline())]
+        return workers(psutil.Process(self.process.pid))
 
     def log_lines(self) -> list[dict[str, str]]:
         """Parse the JSON lines of the log."""

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import psutil
 
-from benchmarks.server import CHECKOUT
+from benchmarks.server import CHECKOUT, descendants, is_worker
 from benchmarks.soak.traffic import CANDIDATE, NAME, STABLE, Traffic
 from radserve.client import Client
 from radserve.client.control import Control
@@ -115,10 +115,9 @@ class Server:
         """Return the processes below the supervisor by kind: java, nginx (its master first), worker."""
         kinds: dict[str, list[psutil.Process]] = {}
         with suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self._process.pid).children(recursive=True):
+            for process in descendants(psutil.Process(self._process.pid)):
                 with suppress(psutil.NoSuchProcess):
-                    worker = any("model_service_worker" in argument for argument in process.cmdline())
-                    kinds.setdefault("worker" if worker else process.name(), []).append(process)
+                    kinds.setdefault("worker" if is_worker(process) else process.name(), []).append(process)
         return {kind: kinds[kind] for kind in ("java", "nginx", "worker") if kind in kinds}
 
     def kill_supervisor(self) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -125,6 +125,11 @@ class ServeOptions(Publication):
     workers: int | None = setting(
         None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
+    worker_start: Literal["fork", "fresh"] = setting(
+        "fork",
+        "RADSERVE_WORKER_START",
+        "How workers start: fork shares one import of torch, which saves seconds and memory; fresh imports it in each.",
+    )
     require: str = setting(
         "",
         "RADSERVE_REQUIRE",
@@ -238,6 +243,7 @@ def server_options(options: ServeOptions) -> ServerOptions:
         models=[name for name in options.models.split(",") if name],
         workers=options.workers,
         memory=parse_memory(options.memory),
+        worker_start=options.worker_start,
         requests=2 * options.concurrent,
         profiles=signed_profile.load([name for name in options.profile.split(",") if name], options.profile_key),
         require=options.require,

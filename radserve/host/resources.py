@@ -13,7 +13,8 @@ import psutil
 from radserve.errors import ServeError
 
 _MAX_WORKERS: Final = 8
-"""Each worker holds its own copy of torch and the weights (0.5 GB); more cores are used as threads instead."""
+"""Each worker holds its own weights and buffers (0.15 GB, or 0.4 GB with its own copy of torch, unless forked); more
+cores are used as threads instead."""
 
 
 def cores() -> int:

@@ -28,6 +28,8 @@ class RunDirectory:
         self.management = folder / "management.sock"
         self.control = folder / "control.sock"  # unix socket of the supervisor's control API
         self.traffic = folder / "traffic.sock"  # unix datagram socket; see `radserve.proxy.access_events`
+        self.forks = folder / "forks.sock"  # unix socket of `radserve.torchserve.fork_server`
+        self.python = folder / "python"  # starts forked workers; see `radserve.torchserve.worker_start`
         self.configuration = folder / "config.properties"  # of TorchServe
         self.busy = folder / "busy"  # lock file of busy workers; see `handlers.worker.BUSY`
         self.profiles = folder / "profiles.json"  # verified site profiles; see `handlers.profile`
@@ -44,7 +46,7 @@ class RunDirectory:
 
     def prepare(self) -> None:
         """Create the folders and files that TorchServe expects, and remove those of a killed run."""
-        sockets = (self.inference, self.metrics, self.management, self.control, self.traffic)
+        sockets = (self.inference, self.metrics, self.management, self.control, self.traffic, self.forks)
         for path in (self.ready, self.closing, self.routing, *sockets):
             path.unlink(missing_ok=True)
         for path in (self.versions, *self.folder.glob("routing.*")):

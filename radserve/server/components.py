@@ -1,5 +1,6 @@
 """Components of a server, and how they are connected."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from radserve.torchserve.management import Management
 from radserve.torchserve.readiness import Readiness
 from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import VerifiedModel
+from radserve.torchserve.worker_start import write_launcher
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
@@ -54,6 +56,7 @@ class Components:
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
         self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
+        self.python = write_launcher(run_directory) if options.worker_start == "fork" else sys.executable
         self.status = ServerStatus()
         self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
@@ -79,6 +82,7 @@ class Components:
                 source=options.source,
                 models=run_directory.models,
                 profiles=options.profiles,
+                python=self.python,
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),

@@ -13,6 +13,7 @@ from radserve.host import run_directory
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
 from radserve.schema.domain import Mode
+from radserve.torchserve.worker_start import WorkerStart
 from radserve.versions.registration import Source
 
 
@@ -29,6 +30,7 @@ class ServerOptions:
     profiles: Sequence[VerifiedProfile] = ()  # of this site, at most one for each version
     require: str = ""  # attributes that images must state; see `handlers.scope.requirements`
     domain: Mode = "strict"  # images unlike the training images: rejected, marked, or not compared
+    worker_start: WorkerStart = "fork"
     requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 120.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards

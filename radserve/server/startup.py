@@ -30,7 +30,8 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
         run_directory, options.store, configured, server.plan, options.require, options.domain
     )
     profile.write(run_directory.profiles, options.profiles)
-    return await process.start(launch.command(run_directory, server.capacity.heap), environment, run_directory.folder)
+    command = launch.command(run_directory, server.capacity.heap, server.python)
+    return await process.start(command, environment, run_directory.folder)
 
 
 async def wait_until_ready(server: Components) -> bool:

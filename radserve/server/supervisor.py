@@ -6,7 +6,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from handlers.recipe import Recipe
@@ -26,6 +28,7 @@ from radserve.server.shutdown import shut_down
 from radserve.server.startup import start_torchserve, wait_until_ready
 from radserve.server.status import Exit, State
 from radserve.torchserve.verified_models import require_one_each, select, unpack, with_profile, without_model
+from radserve.torchserve.worker_start import reap_workers, run_fork_server
 from radserve.versions.stored_state import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -92,6 +95,11 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
         stack.push_async_callback(server.tasks.stop)
+        if options.worker_start == "fork":
+            fork_server = partial(run_fork_server, server.run_directory, options.store, server.plan.threads)
+            server.tasks.start("fork server", fork_server)
+            if os.getpid() == 1:
+                server.tasks.start("reaping of workers", reap_workers)
         if server.keyring is not None:
             server.tasks.start("key reload", server.keyring.watch)
         stack.push_async_callback(server.management.close)

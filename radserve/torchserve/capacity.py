@@ -50,8 +50,9 @@ def direct_memory(heap: int) -> int:
 def plan(memory: int, max_body: int, requests: int) -> Capacity:
     """Derive the limits from the memory of the container and the longest body, in bytes; `requests` is their maximum.
 
-    Java gets an eighth of the memory as heap, and the bodies get 60% of the heap; the rest is for TorchServe itself and
-    for the gaps between long arrays.
+    Java gets an eighth of the memory as heap, and the bodies get 60% of the heap, of which the rest is for TorchServe
+    itself and for the gaps between long arrays. Workers, the fork server (0.1 GB), the supervisor and nginx have the
+    other seven eighths.
     """
     heap = min(max(memory // 8, _MIN_HEAP), _MAX_HEAP)
     room = heap * 6 // 10

@@ -79,10 +79,10 @@ def _collector(path: Path) -> tuple[str, ...]:
     return _G1 if version and int(version[1]) >= _G1_JAVA else _SERIAL
 
 
-def command(run_directory: RunDirectory, heap: int) -> list[str]:
+def command(run_directory: RunDirectory, heap: int, python: str = sys.executable) -> list[str]:
     """Return the command of TorchServe's Java: `torchserve --foreground` does not forward signals to it.
 
-    `heap` is the size of the heap, in bytes.
+    `heap` is the size of the heap, in bytes; `python` starts the workers.
     """
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
@@ -103,7 +103,7 @@ def command(run_directory: RunDirectory, heap: int) -> list[str]:
         str(home / "ts" / "frontend" / "*"),
         "org.pytorch.serve.ModelServer",
         "--python",
-        sys.executable,
+        python,
         "--ts-config-file",
         str(run_directory.configuration),
         "--no-config-snapshot",

@@ -12,23 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from radserve.errors import ChangeError, VersionFailedError
-from radserve.host.environment import inherited_environment
 from radserve.host.process import die_with_parent
-from radserve.torchserve.launch import worker_environment
+from radserve.torchserve import fork_client, worker_start
 from radserve.torchserve.verified_models import VerifiedModel
 
-_PROGRAM: Final = """
-import json, sys
-from pathlib import Path
-from types import SimpleNamespace
-folder = sys.argv[1]
-sys.path.insert(0, folder)  # the archive's own code, as in TorchServe
-stem = json.loads((Path(folder) / "MAR-INF" / "MANIFEST.json").read_text())["model"]["handler"].removesuffix(".py")
-module = __import__(stem)
-(service,) = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == stem]
-context = SimpleNamespace(system_properties={"model_dir": folder, "gpu_id": None, "batch_size": 1}, metrics=None)
-service().initialize(context)
-"""
+_PROGRAM: Final = Path(__file__).with_name("preflight_program.py")
 _MAX_REASON: Final = 300
 _NICENESS: Final = 5
 """Workers answer requests meanwhile. On a saturated machine, the process still gets a third of a worker's time."""
@@ -39,19 +27,28 @@ def _start_process() -> None:
     os.nice(_NICENESS)
 
 
-async def check(model: VerifiedModel, folder: Path, store: Path, threads: int, max_seconds: float) -> None:
+def _environment(folder: Path, store: Path, threads: int) -> dict[str, str]:
+    variables = worker_start.environment(store, threads)
+    search_path = os.pathsep.join([str(folder), *filter(None, [variables.get("PYTHONPATH")])])
+    return variables | {"PYTHONPATH": search_path, "CUDA_VISIBLE_DEVICES": ""}
+
+
+async def check(
+    model: VerifiedModel, folder: Path, store: Path, threads: int, max_seconds: float, python: str = sys.executable
+) -> None:
     """Start an unpacked archive's handler as a worker does; a VersionFailedError has the last line that it wrote.
+
+    `python` starts the process, as it starts workers.
 
     Raises ChangeError if the server may be at fault: it is too slow, or lacks memory.
     """
     entry = model.entry
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _PROGRAM,
+        python,
+        str(_PROGRAM),
         str(folder),
         cwd=folder,
-        env=inherited_environment() | worker_environment(store, threads) | {"CUDA_VISIBLE_DEVICES": ""},
+        env=_environment(folder, store, threads),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -68,6 +65,7 @@ async def check(model: VerifiedModel, folder: Path, store: Path, threads: int, m
     if process.returncode == -signal.SIGKILL:
         raise ChangeError(f"{entry.name} {entry.version}: its process was killed; the server may lack memory.")
     if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
+        text = errors.decode(errors="replace").strip()
+        lines = [line for line in text.splitlines() if not line.startswith(fork_client.FALLBACK)]
         reason = lines[-1][:_MAX_REASON] if lines else f"exit code {process.returncode} without an error message."
         raise VersionFailedError(f"{entry.name} {entry.version}: does not start: {reason}")

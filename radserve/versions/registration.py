@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Registration:
     models: Path  # folder of the unpacked archives
     threads: int  # that a worker may use
     timeout: float  # seconds that the preflight check may take, and that workers have at least for their start
+    python: str = sys.executable  # starts workers
     profiles: Sequence[VerifiedProfile] = ()  # of the site; a version without one is served as shipped
 
     async def register(
@@ -57,7 +59,7 @@ class Registration:
         on_phase("verifying", await self._pull(name, version))
         (model,) = await asyncio.to_thread(verified_models.select, self.store, [f"{name}/{version}"])
         async with self._unpacked(model.entry) as folder:
-            await preflight.check(model, folder, self.store, self.threads, self.timeout)
+            await preflight.check(model, folder, self.store, self.threads, self.timeout, self.python)
             try:
                 model = verified_models.with_profile(model, self.profiles)
             except (ServeError, RecipeError) as error:

@@ -46,6 +46,7 @@ def options(tmp_path: Path, store: Path) -> ServerOptions:
         proxy=proxy,
         models=[f"{NAME}/1.0.0"],
         workers=1,
+        worker_start="fresh",
         startup_timeout=10.0,
         drain_timeout=5.0,
         run_directory=tmp_path / "run",

@@ -39,7 +39,7 @@ from tests.server import free_ports
 def _fake_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the fake instead of Java."""
     monkeypatch.setattr(
-        launch, "command", lambda run_directory, _heap: fake_torchserve.command(run_directory.configuration)
+        launch, "command", lambda run_directory, *_: fake_torchserve.command(run_directory.configuration)
     )
 
 

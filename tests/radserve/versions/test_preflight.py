@@ -1,12 +1,14 @@
 """Tests of radserve.versions.preflight with real processes."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from radserve.errors import ChangeError, VersionFailedError
-from radserve.torchserve import verified_models
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve import verified_models, worker_start
 from radserve.versions import preflight
 from tests.radserve.minimal_archive import write_archive
 
@@ -18,11 +20,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def check(folder: Path, initialize: str, max_seconds: float = 30.0) -> None:
+async def check(folder: Path, initialize: str, max_seconds: float = 30.0, python: str = sys.executable) -> None:
     write_archive(folder / "store", initialize=initialize)
     (model,) = verified_models.select(folder / "store", ["brightness"])
     unpacked = verified_models.unpack(model.entry, folder / "store", folder, 30)
-    await preflight.check(model, unpacked, folder / "store", 1, max_seconds)
+    await preflight.check(model, unpacked, folder / "store", 1, max_seconds, python)
 
 
 async def test_an_archive_whose_handler_starts_passes(tmp_path: Path) -> None:
@@ -47,6 +49,12 @@ async def test_a_handler_that_fails_is_reported_with_its_last_error_line(
     with pytest.raises(VersionFailedError) as caught:
         await check(tmp_path, initialize)
     assert str(caught.value).startswith(message)
+
+
+async def test_a_lack_of_the_fork_server_is_not_the_reason_of_a_failure(tmp_path: Path) -> None:
+    launcher = worker_start.write_launcher(RunDirectory(tmp_path))
+    with pytest.raises(VersionFailedError, match="exit code 7 without an error message"):
+        await check(tmp_path, "raise SystemExit(7)", python=launcher)
 
 
 @pytest.mark.parametrize(
