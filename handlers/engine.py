@@ -20,13 +20,13 @@ class Engine(Protocol):
     """Runs the program of an archive; see `handlers.program.Program`."""
 
     def run(
-        self, batch: "NDArray[np.float32]", outputs: Sequence[str] = ("logits",)
-    ) -> "Mapping[str, NDArray[np.float32]]":
+        self, batch: NDArray[np.float32], outputs: Sequence[str] = ("logits",)
+    ) -> Mapping[str, NDArray[np.float32]]:
         """Run one batch (N, channels, height, width); return the named outputs, N rows each."""
 
     def gradients(
-        self, batch: "NDArray[np.float32]", weights: "NDArray[np.float32]", output: str
-    ) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
+        self, batch: NDArray[np.float32], weights: NDArray[np.float32], output: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Differentiate a weighted sum of each row's logits by another output of the same row."""
 
 
