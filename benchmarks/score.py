@@ -135,19 +135,19 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     command = _command(*arguments, "--model-store", options.model_store.absolute(), "--shard-size", options.shard_size)
     shards, kills = -(-options.inputs // options.shard_size), options.driver_kills
     while run.starts < STARTS + run.driver_kills:
-        run.starts += 1
+        run.starts, before = run.starts + 1, _receipts(s3)
         driver = subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)
         with _killer(driver, options.seconds_between_kills, run):
             while driver.poll() is None:
-                if run.driver_kills < kills and _receipts(s3) >= shards * (run.driver_kills + 1) // (kills + 1):
+                if run.driver_kills < kills and _receipts(s3) > shards * (run.driver_kills + 1) // (kills + 1):
                     driver.kill()
                     run.driver_kills += 1
                     print(f"driver killed with {_receipts(s3)} of {shards} receipts", file=sys.stderr)
                 time.sleep(0.5)
         if driver.returncode == 0:
             return
-        if driver.returncode == INVALID:
-            sys.exit("The call is invalid; see its message above.")
+        if driver.returncode == INVALID or (driver.returncode > 0 and _receipts(s3) == before):
+            sys.exit("The call cannot succeed; see its message above.")
     sys.exit(f"The job did not succeed in {run.starts} starts.")
 
 
