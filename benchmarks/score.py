@@ -3,8 +3,9 @@
     python -m benchmarks.score --model-store model_store --inputs 100000
 
 Random workers are killed (SIGKILL) at random times, and the driver after equal parts of the shards: by default, two.
-The same call is then repeated until it succeeds. One image of 50 is damaged. Exit code 1 if a row is missing or there
-twice. moto, the driver and its workers share the cores.
+The same call is then repeated until it succeeds, at most 20 times beside those after a kill. One image of 50 is
+damaged. Exit code 1 if a row is missing or there twice, or if other images than the damaged ones have no label. moto,
+the driver and its workers share the cores.
 """
 
 import argparse
@@ -35,7 +36,9 @@ from benchmarks.server import CHECKOUT, free_ports
 from radserve.host.resources import cores
 
 BUCKET: Final = "score"
+INVALID: Final = 2  # exit code after which the same call fails again
 DAMAGED: Final = 50  # one image of this number
+STARTS: Final = 20  # of the driver, beside those after it was killed
 
 
 @dataclass
@@ -56,15 +59,19 @@ def main() -> None:
         _score(s3, options, run)
         seconds = time.monotonic() - begin
         verified = subprocess.run(_command("--verify", f"s3://{BUCKET}/out"), check=False).returncode
-        files = Counter(_files(s3))
+        rows = list(_rows(s3))
+    files = Counter(name for name, _ in rows)
     wanted = {f"s3://{BUCKET}/in/{number:06}.png" for number in range(options.inputs)}
+    damaged = {f"s3://{BUCKET}/in/{number:06}.png" for number in range(0, options.inputs, DAMAGED)}
+    labels = len({name for name, label in rows if label is None} ^ damaged)
     missing, duplicate = len(wanted - files.keys()), files.total() - len(files)
     print(
         f"{options.inputs} images, {cores()} cores, load {os.getloadavg()[0]:.1f}: {seconds:.0f} s with {run.starts} "
         f"starts, {run.driver_kills} drivers and {run.worker_kills} workers killed; {missing} rows missing, "
-        f"{duplicate} duplicate, {len(files.keys() - wanted)} of other images, --verify {verified}."
+        f"{duplicate} duplicate, {len(files.keys() - wanted)} of other images, "
+        f"{labels} with or without a label by mistake, --verify {verified}."
     )
-    sys.exit(1 if missing or duplicate or verified else 0)
+    sys.exit(1 if missing or duplicate or verified or labels or len(files) != len(wanted) else 0)
 
 
 def _options() -> argparse.Namespace:
@@ -127,22 +134,36 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     arguments = [f"s3://{BUCKET}/in", f"s3://{BUCKET}/out", "--model", options.model, "--workers", options.workers]
     command = _command(*arguments, "--model-store", options.model_store.absolute(), "--shard-size", options.shard_size)
     shards, kills = -(-options.inputs // options.shard_size), options.driver_kills
-    while True:
-        run.starts += 1
+    while run.starts < STARTS + run.driver_kills:
+        run.starts, before = run.starts + 1, _receipts(s3)
         driver = subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)
-        done = threading.Event()
-        killer = threading.Thread(target=_kill_workers, args=(driver, options.seconds_between_kills, run, done))
-        killer.start()
-        while driver.poll() is None:
-            if run.driver_kills < kills and _receipts(s3) >= shards * (run.driver_kills + 1) // (kills + 1):
-                driver.kill()
-                run.driver_kills += 1
-                print(f"driver killed with {_receipts(s3)} of {shards} receipts", file=sys.stderr)
-            time.sleep(0.5)
-        done.set()
-        killer.join()
+        with _killer(driver, options.seconds_between_kills, run):
+            while driver.poll() is None:
+                if run.driver_kills < kills and _receipts(s3) > shards * (run.driver_kills + 1) // (kills + 1):
+                    driver.kill()
+                    run.driver_kills += 1
+                    print(f"driver killed with {_receipts(s3)} of {shards} receipts", file=sys.stderr)
+                time.sleep(0.5)
         if driver.returncode == 0:
             return
+        if driver.returncode == INVALID or (driver.returncode > 0 and _receipts(s3) == before):
+            sys.exit("The call cannot succeed; see its message above.")
+    sys.exit(f"The job did not succeed in {run.starts} starts.")
+
+
+@contextmanager
+def _killer(driver: subprocess.Popen[bytes], mean: float, run: Run) -> Iterator[None]:
+    """Kill workers meanwhile, and at last the driver, if it still runs."""
+    done = threading.Event()
+    thread = threading.Thread(target=_kill_workers, args=(driver, mean, run, done))
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        driver.kill()
+        driver.wait()
+        thread.join()
 
 
 def _kill_workers(driver: subprocess.Popen[bytes], mean: float, run: Run, done: threading.Event) -> None:
@@ -160,11 +181,13 @@ def _receipts(s3: Any) -> int:
     return sum(page["KeyCount"] for page in pages)
 
 
-def _files(s3: Any) -> Iterator[str]:
+def _rows(s3: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield file and label of each row."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="out/results/"):
         for item in page["Contents"]:
             content = s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
-            yield from parquet.read_table(io.BytesIO(content), columns=["file"]).column("file").to_pylist()
+            table = parquet.read_table(io.BytesIO(content), columns=["file", "label"])
+            yield from zip(*(table.column(name).to_pylist() for name in ("file", "label")), strict=True)
 
 
 if __name__ == "__main__":

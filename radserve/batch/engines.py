@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 
 from radserve.batch import shard as shards
-from radserve.batch.shard import Job, Receipt
+from radserve.batch.shard import Job, Outcome, Receipt
 from radserve.errors import ShardError, StoreError
 
 _ATTEMPTS: Final = 4
@@ -32,7 +32,7 @@ class Workers:
     address: str | None = None
 
 
-def run_here(job: Job, indices: Iterable[int]) -> Iterator[Receipt | ShardError]:
+def run_here(job: Job, indices: Iterable[int]) -> Iterator[Outcome | ShardError]:
     """Score shards one after the other in this process."""
     for index in indices:
         try:
@@ -41,7 +41,7 @@ def run_here(job: Job, indices: Iterable[int]) -> Iterator[Receipt | ShardError]
             yield ShardError(f"shard {index}: {error}")
 
 
-def run_on_ray(job: Job, indices: list[int], workers: Workers) -> Iterator[Receipt | ShardError]:
+def run_on_ray(job: Job, indices: list[int], workers: Workers) -> Iterator[Outcome | ShardError]:
     """Score shards in the order in which they are completed; only indices and receipts pass through Ray.
 
     A worker that ends is replaced, and its shard is scored again. One that fails each time does not stop the others.
@@ -61,7 +61,8 @@ def run_on_ray(job: Job, indices: list[int], workers: Workers) -> Iterator[Recei
             )
         for row in receipts.iter_rows():
             failure = row["failure"]
-            yield ShardError(failure) if failure else Receipt.model_validate_json(row["receipt"])
+            receipt = None if failure else Receipt.model_validate_json(row["receipt"])
+            yield Outcome(receipt, row["is_new"]) if receipt else ShardError(failure)
     finally:
         ray.shutdown()
 
@@ -77,11 +78,11 @@ class Scorer:
         """Return the receipt of a shard as JSON, or the failure."""
         for _ in range(_ATTEMPTS):
             (outcome,) = run_here(self._job, [row["shard"]])
-            if isinstance(outcome, Receipt):
-                return {"receipt": outcome.model_dump_json(), "failure": ""}
+            if isinstance(outcome, Outcome):
+                return {"receipt": outcome.receipt.model_dump_json(), "is_new": outcome.is_new, "failure": ""}
             if self._job.model.is_lost:
                 os._exit(1)  # Ray starts a process with a new context
-        return {"receipt": "", "failure": str(outcome)}
+        return {"receipt": "", "is_new": False, "failure": str(outcome)}
 
 
 def _init(ray: Any, options: dict[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from functools import cache
@@ -150,15 +152,12 @@ class Bucket(Objects):
     def _errors(self, name: str) -> Iterator[None]:
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-        from radserve.store import aws
-
         try:
             yield
         except (FileNotFoundError, AlreadyExistsError, PreconditionError):
             raise
         except BaseError as error:
-            aws.explain(f"{self.url}/{name}", str(error))
-            raise StoreError(f"{self.url}/{name}: {str(error).partition(chr(10))[0]}") from error
+            raise _explained(f"{self.url}/{name}", error) from error
 
 
 class _Raw(io.RawIOBase):
@@ -192,6 +191,17 @@ def _connect(bucket: str) -> S3Store:
     return aws.connect(f"{_S3}{bucket}", bucket, "")
 
 
+def _explained(name: str, error: Exception) -> StoreError:
+    """Return an error of obstore in one line, with advice if its cause is known."""
+    from radserve.store import aws
+
+    try:
+        aws.explain(name, str(error))
+    except StoreError as advice:
+        return advice
+    return StoreError(f"{name}: {str(error).partition(chr(10))[0]}")
+
+
 def open_objects(url: str) -> Objects:
     """Return the files of a folder or an s3:// URL; does not connect."""
     if not url.startswith(_S3):
@@ -207,25 +217,37 @@ def open_objects(url: str) -> Objects:
 def read_input(name: str, limit: int) -> bytes:
     """Read one input, a path or an s3:// URL, up to `limit` + 1 bytes.
 
-    Raises OSError if the input is missing or must not be read, and StoreError if another attempt may succeed.
+    Raises OSError or ValueError if the input cannot be read, and StoreError if another attempt may succeed.
     """
-    if not name.startswith(_S3):
-        with Path(name).open("rb") as file:
-            return file.read(limit + 1)
+    if name.startswith(_S3):
+        return _read_object(name, limit)
+    if "://" in name:
+        raise ValueError("Use a path or s3://BUCKET/KEY")
+    if not stat.S_ISREG(Path(name).stat().st_mode):  # a FIFO blocks, and a device may have no end
+        raise ValueError("Not a regular file")
+    with Path(name).open("rb") as file:
+        return file.read(limit + 1)
+
+
+def _read_object(name: str, limit: int) -> bytes:
     import obstore
-    from obstore.exceptions import BaseError, PermissionDeniedError
+    from obstore.exceptions import BaseError, InvalidPathError
 
     bucket, _, key = name.removeprefix(_S3).partition("/")
+    if not bucket or not key:
+        raise ValueError("Use s3://BUCKET/KEY")
     try:
         content = bytearray()
         for chunk in obstore.get(_connect(bucket), key).stream():
             content += chunk
             if len(content) > limit:
                 break
-    except PermissionDeniedError as error:
-        raise PermissionError(13, "Access denied") from error
+    except InvalidPathError as error:
+        raise ValueError("Invalid key of an object") from error
     except FileNotFoundError as error:
-        raise FileNotFoundError(2, "No such object") from error
+        if "<Code>NoSuchBucket<" in str(error):
+            raise _explained(name, error) from error
+        raise FileNotFoundError(errno.ENOENT, "No such object") from error
     except BaseError as error:
-        raise StoreError(f"{name}: {str(error).partition(chr(10))[0]}") from error
+        raise _explained(name, error) from error
     return bytes(content[: limit + 1])

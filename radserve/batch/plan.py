@@ -46,11 +46,13 @@ class Archive(Document):
 class Plan(Document):
     """What a job does; everything that the rows of its results depend on.
 
-    `input` is what the caller named, `inputs_sha256` the digest of the list of images that it had.
+    `input` is what the caller named, as an absolute path or URL, with the `column` of a manifest; `inputs_sha256` is
+    the digest of the list of images that it had.
     """
 
     format: Literal[1] = 1
     input: Text
+    column: Text | None = None
     inputs: Annotated[int, Field(ge=1)]
     inputs_sha256: Sha256
     shard_size: Annotated[int, Field(ge=1)]
@@ -70,7 +72,7 @@ class Plan(Document):
     @property
     def list_file(self) -> str:
         """File with the list of images: a Parquet file with one row group for each shard."""
-        return f"inputs-{self.inputs_sha256[:16]}.parquet"
+        return f"inputs-{self.inputs_sha256[:16]}-{self.shard_size}.parquet"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Shard:
     @property
     def result_file(self) -> str:
         """File of its rows."""
-        return f"{RESULTS}/part-{self.index:05}.parquet"
+        return result_file(self.index)
 
     @property
     def receipt_file(self) -> str:
@@ -93,6 +95,11 @@ class Shard:
     def mask_file(self, position: int) -> str:
         """Return the file of the mask of an image."""
         return f"masks/part-{self.index:05}/{position:05}.png"
+
+
+def result_file(index: int) -> str:
+    """Return the file of the rows of a shard."""
+    return f"{RESULTS}/part-{index:05}.parquet"
 
 
 def receipt_file(index: int) -> str:
@@ -120,7 +127,7 @@ def read(objects: Objects) -> Plan | None:
 
 
 def prepare(objects: Objects, wanted: Plan, names: Sequence[str], *, fixed: bool) -> Plan:
-    """Write a plan, or return the one that the output folder has if it is for the same images, archive and options.
+    """Write a plan, or return the one that the output folder has if it is for the same input, archive and options.
 
     Parameters
     ----------
@@ -139,7 +146,7 @@ def prepare(objects: Objects, wanted: Plan, names: Sequence[str], *, fixed: bool
 
 def require_same(objects: Objects, plan: Plan, wanted: Plan, *, fixed: bool) -> None:
     """Raise BatchError if the results of a plan would differ from the wanted ones."""
-    ignored = {"input"} if fixed else {"input", "shard_size"}
+    ignored = {"inputs", "inputs_sha256"} if fixed else {"inputs", "inputs_sha256", "shard_size"}
     before, now = plan.model_dump(exclude=ignored), wanted.model_dump(exclude=ignored)
     different = [_difference(key, before[key], now[key]) for key in before if before[key] != now[key]]
     if different:
@@ -147,16 +154,25 @@ def require_same(objects: Objects, plan: Plan, wanted: Plan, *, fixed: bool) -> 
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
-    match key:
-        case "archive":
-            return "archive {name} {version} {sha256:.12}".format(**before)
-        case "inputs_sha256":
-            return "another list of images"
+    if key == "archive":
+        return "archive {name} {version} {sha256:.12}".format(**before)
     return f"{key} {before}, not {now}"
+
+
+def added(objects: Objects, plan: Plan, names: Sequence[str]) -> int:
+    """Return how many images are not in the list of a plan; raises BatchError if all of them are not."""
+    if not names or digest(names) == plan.inputs_sha256:
+        return 0
+    known = {name for index in range(plan.shards) for name in shard(objects, plan, index).names}
+    count = len(set(names) - known)
+    if count == len(names):
+        raise BatchError(f"{objects.url}: has results of other images. Choose another OUTPUT.")
+    return count
 
 
 def shard(objects: Objects, plan: Plan, index: int) -> Shard:
     """Read the images of a shard."""
+    import pyarrow as pa
     from pyarrow import parquet
 
     if not 0 <= index < plan.shards:
@@ -164,7 +180,7 @@ def shard(objects: Objects, plan: Plan, index: int) -> Shard:
     try:
         with objects.open(plan.list_file) as file, parquet.ParquetFile(file) as table:
             names = table.read_row_group(index).column(_COLUMN).to_pylist()
-    except (OSError, ValueError) as error:
+    except (LookupError, OSError, pa.ArrowException) as error:
         raise BatchError(f"{objects.url}/{plan.list_file}: cannot be read ({error}). Choose another OUTPUT.") from error
     if len(names) != plan.size(index):
         raise BatchError(f"{objects.url}/{plan.list_file}: does not match {FILE}. Choose another OUTPUT.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,10 +28,15 @@ if TYPE_CHECKING:
     from radserve.build.in_process import InProcessModel
 
 Read = Callable[[str, int], bytes]
-"""Reads an image by its name, up to a number of bytes and one more; OSError if it cannot be read."""
+"""Reads an image by its name, up to a number of bytes and one more; OSError or ValueError if it cannot be read."""
 
 MAX_BATCH_BYTES: Final = 64 * 2**20
 _READERS: Final = 8  # images that are read at once and in advance; each has at most the bytes that the model accepts
+_OF_IMAGE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES))
+"""Errors that one image has; others (file descriptors, memory, network, disk) concern the machine and may pass."""
+_FAILURE: Final = HTTPStatus.INTERNAL_SERVER_ERROR
+_PAUSES: Final = (0.0, 1.0, 4.0)
+"""Seconds before an image with a 5xx status is scored again, alone: at first because the batch was too large."""
 _ARROW: Final = {"Float64": "float64", "Int64": "int64", "boolean": "bool"}
 
 
@@ -39,6 +46,7 @@ class Row:
 
     cells: dict[str, Any]
     mask: bytes | None = None
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def score(model: InProcessModel, names: Sequence[str], read: Read) -> Iterator[R
     Raises
     ------
     ShardError
-        The accelerator failed.
+        The accelerator, the machine or the model failed.
     StoreError
         An object store failed in a way that another attempt may not.
     """
@@ -75,7 +83,7 @@ def schema() -> pa.Schema:
 
     types = {name: _ARROW.get(columns.TYPES.get(name, ""), "string") for name in columns.NAMES}
     fields = [(name, pa.type_for_alias(kind)) for name, kind in types.items()]
-    return pa.schema([*fields, ("document", pa.string()), ("mask", pa.string())])
+    return pa.schema([*fields, *((name, pa.string()) for name in ("document", "mask", "mask_sha256"))])
 
 
 def to_parquet(rows: Iterable[dict[str, Any]]) -> bytes:
@@ -94,8 +102,10 @@ def from_parquet(content: bytes) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        names = ["file", "status", "model_sha256", "mask"]
-        rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(content), columns=names).to_pylist()
+        table = parquet.read_table(io.BytesIO(content))
+        if not table.schema.equals(schema()):
+            raise ValueError("it has other columns")
+        rows: list[dict[str, Any]] = table.select(["file", "status", "model_sha256", "mask", "mask_sha256"]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise ValueError(str(error)) from error
     return rows
@@ -104,8 +114,10 @@ def from_parquet(content: bytes) -> list[dict[str, Any]]:
 def _input(read: Read, limit: int, name: str) -> _Input:
     try:
         content = read(name, limit)
-    except (OSError, ValueError) as error:  # ValueError: a null character
+    except (MemoryError, OSError, ValueError) as error:  # ValueError: the name or the kind of the file
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if not isinstance(error, ValueError) and getattr(error, "errno", None) not in _OF_IMAGE:
+            raise ShardError(f"{name}: cannot be read ({reason or 'memory is short'}).") from error
         return _Input(name, problem=(None, "Unreadable file", f"{reason}."))
     if len(content) > limit:
         return _Input(name, problem=(413, "Content too large", f"The image has more than {limit} bytes."))
@@ -124,35 +136,42 @@ def _batches(inputs: Iterable[_Input], size: int) -> Iterator[list[_Input]]:
 
 
 def _score(model: InProcessModel, batch: Sequence[_Input]) -> Iterator[Row]:
-    bodies = iter(_respond(model, [item.content for item in batch if item.problem is None]))
+    bodies = iter(_respond(model, [item for item in batch if item.problem is None]))
     for item in batch:
         if item.problem is not None:
-            yield Row(_problem(model, item, *item.problem))
+            yield Row(_problem(model, item, *item.problem), is_unreadable=item.problem[0] is None)
         else:
             yield _row(model, item, *next(bodies))
 
 
-def _respond(model: InProcessModel, contents: Sequence[bytes]) -> list[tuple[int, dict[str, Any]]]:
-    """Return status and document of each response; an image for which memory was short is scored again, alone."""
+def _respond(model: InProcessModel, inputs: Sequence[_Input]) -> list[tuple[int, dict[str, Any]]]:
+    """Return status and document of each response; an image for which the model fails is scored again, alone."""
     from radserve.build.in_process import Request
 
-    responses = model.respond([Request(content) for content in contents]) if contents else []
-    if not model.is_lost:
-        for index, response in enumerate(responses):
-            if response.status == HTTPStatus.SERVICE_UNAVAILABLE and len(contents) > 1:
-                (responses[index],) = model.respond([Request(contents[index])])
+    requests = [Request(item.content) for item in inputs]
+    responses = model.respond(requests) if requests else []
+    for pause in _PAUSES:
+        failed = [index for index, response in enumerate(responses) if response.status >= _FAILURE]
+        if not failed or model.is_lost:
+            break
+        time.sleep(pause)
+        for index in failed:
+            (responses[index],) = model.respond([requests[index]])
     if model.is_lost:
         raise ShardError("The worker lost its accelerator; its shard is scored again.")
-    return [(response.status, json.loads(response.body)) for response in responses]
+    documents = [(response.status, json.loads(response.body)) for response in responses]
+    for item, (status, document) in zip(inputs, documents, strict=True):
+        if status >= _FAILURE:
+            raise ShardError(f"{item.name}: the model fails ({status} {document['title']}: {document['detail']}).")
+    return documents
 
 
 def _row(model: InProcessModel, item: _Input, status: int, document: dict[str, Any]) -> Row:
     if status != HTTPStatus.OK:
         return Row(_problem(model, item, status, document["title"], document["detail"], document))
     if "predictions" in document:
-        return Row(
-            _problem(model, item, None, "Several images", "Give each image its own file; see the page on batches.")
-        )
+        advice = "Give each image its own file."
+        return Row(_problem(model, item, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Several images", advice))
     try:
         result = RESULT.validate_python(document)
     except ValidationError as error:

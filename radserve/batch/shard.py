@@ -1,30 +1,38 @@
 """Scores one shard of a plan: the core of a batch job, which Ray, an array job or a loop calls.
 
-A shard is complete when it has a receipt. Its rows are a file that appears in one step and is never replaced, so that
-a worker that was killed, or two that score the same shard, leave no row twice and none behind.
+A shard is complete when it has a file of rows and a receipt with the digest of that file. The file appears in one step
+and is replaced only if it is damaged, so that a worker that was killed, or two that score the same shard, leave no row
+twice and none behind.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from radserve.batch import plan as plans
 from radserve.batch import rows
+from radserve.batch.inputs import require_reachable
 from radserve.batch.objects import Objects, open_objects, read_input
 from radserve.batch.plan import Document, Plan, Shard
+from radserve.client.concurrency import ordered
 from radserve.errors import ShardError
 from radserve.schema.types import Sha256
 
 if TYPE_CHECKING:
     from radserve.build.in_process import InProcessModel
+
+
+Content = bytes  # the receipt has a field of that name
+_CHECKS: Final = 8  # shards that are checked at once
 
 
 class Receipt(Document):
@@ -33,7 +41,20 @@ class Receipt(Document):
     shard: int
     rows: int
     results: int
+    bytes: int
     sha256: Sha256
+
+    def describes(self, content: Content) -> bool:
+        """Return whether the rows are in this file."""
+        return self.bytes == len(content) and self.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A complete shard; `is_new` says whether this call scored it."""
+
+    receipt: Receipt
+    is_new: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,35 +89,47 @@ class Job:
                 f"{self.archive}: sha256 {model.entry.sha256}, but the plan has {self.plan.archive.sha256}."
             )
         model.service.seconds = float("inf")  # no client is waiting
+        model.service.max_response = sys.maxsize  # no response is sent
         return model
 
 
-def run(job: Job, index: int) -> Receipt:
-    """Score a shard, unless it is complete, and return its receipt."""
-    receipt = read_receipt(job.objects, index)
-    if receipt is None:
-        receipt = _complete(job, plans.shard(job.objects, job.plan, index))
-        if not job.objects.create(plans.receipt_file(index), receipt.dump()):
-            receipt = read_receipt(job.objects, index) or receipt
-    return receipt
+def run(job: Job, index: int) -> Outcome:
+    """Score a shard, unless it is complete."""
+    objects = job.objects
+    receipt = complete(objects, index)
+    if receipt is not None:
+        return Outcome(receipt, is_new=False)
+    receipt, is_new = _write_rows(job, plans.shard(objects, job.plan, index))
+    name = plans.receipt_file(index)
+    if not objects.create(name, receipt.dump()) and read_receipt(objects, index) != receipt:
+        objects.replace(name, receipt.dump())
+    return Outcome(receipt, is_new)
 
 
 def pending(objects: Objects, plan: Plan) -> list[int]:
-    """Return the shards without a receipt."""
-    done = {name for name, _ in objects.sizes(plans.RECEIPTS)}
-    return [index for index in range(plan.shards) if plans.receipt_file(index) not in done]
+    """Return the shards that are not complete; reads every file of rows."""
+    receipts = {name for name, _ in objects.sizes(plans.RECEIPTS)}
+    indices = range(plan.shards)
+    candidates = [index for index in indices if plans.receipt_file(index) in receipts]
+    checks = zip(candidates, ordered(partial(complete, objects), candidates, _CHECKS), strict=True)
+    done = {index for index, receipt in checks if receipt is not None}
+    return [index for index in indices if index not in done]
+
+
+def complete(objects: Objects, index: int) -> Receipt | None:
+    """Return the receipt of a shard if it is intact and its file of rows is the one that it describes."""
+    receipt = read_receipt(objects, index)
+    content = None if receipt is None else objects.read(plans.result_file(index))
+    return receipt if receipt is not None and content is not None and receipt.describes(content) else None
 
 
 def read_receipt(objects: Objects, index: int) -> Receipt | None:
-    """Return the receipt of a shard; raises ShardError if it is damaged."""
-    name = plans.receipt_file(index)
-    content = objects.read(name)
-    if content is None:
-        return None
+    """Return the receipt of a shard, or None if it is missing or damaged."""
+    content = objects.read(plans.receipt_file(index))
     try:
-        return Receipt.model_validate_json(content)
-    except ValidationError as error:
-        raise ShardError(f"{objects.url}/{name}: damaged; delete it and start again.") from error
+        return None if content is None else Receipt.model_validate_json(content)
+    except ValidationError:
+        return None
 
 
 def defects(content: bytes, plan: Plan, shard: Shard) -> Iterator[str]:
@@ -117,29 +150,44 @@ def defects(content: bytes, plan: Plan, shard: Shard) -> Iterator[str]:
         yield f"{other} rows of another archive"
 
 
-def _complete(job: Job, shard: Shard) -> Receipt:
-    """Write the rows of a shard, or keep those that another worker has written."""
+def _write_rows(job: Job, shard: Shard) -> tuple[Receipt, bool]:
+    """Write the rows of a shard, or keep those that another worker has written; return whether they are new."""
     objects, name = job.objects, shard.result_file
-    content = objects.read(name)
+    receipt, content = read_receipt(objects, shard.index), objects.read(name)
     if content is None:
-        created = rows.to_parquet(_rows(job, shard))
-        content = created if objects.create(name, created) else objects.read(name)
-    if content is None or any(defects(content, job.plan, shard)):
-        content = rows.to_parquet(_rows(job, shard))
-        objects.replace(name, content)
-    return _receipt(shard.index, content)
+        created = _score(job, shard)
+        if objects.create(name, created):
+            return _receipt(shard.index, created), True
+        receipt, content = None, objects.read(name)
+    is_trusted = content is not None and (receipt is None or receipt.describes(content))
+    if content is not None and is_trusted and not any(defects(content, job.plan, shard)):
+        return _receipt(shard.index, content), False
+    content = _score(job, shard)
+    objects.replace(name, content)
+    return _receipt(shard.index, content), True
 
 
 def _receipt(index: int, content: bytes) -> Receipt:
     entries = rows.from_parquet(content)
     results = sum(entry["status"] == HTTPStatus.OK for entry in entries)
-    return Receipt(shard=index, rows=len(entries), results=results, sha256=hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Receipt(shard=index, rows=len(entries), results=results, bytes=len(content), sha256=sha256)
 
 
-def _rows(job: Job, shard: Shard) -> Iterator[dict[str, Any]]:
+def _score(job: Job, shard: Shard) -> bytes:
+    """Return the file of rows of a shard; raises ShardError if the input itself, not its images, cannot be read."""
+    unreadable: list[str] = []
+    content = rows.to_parquet(_cells(job, shard, unreadable))
+    require_reachable(job.plan.input, shard.names, unreadable)
+    return content
+
+
+def _cells(job: Job, shard: Shard, unreadable: list[str]) -> Iterator[dict[str, Any]]:
     for position, row in enumerate(rows.score(job.model, shard.names, read_input)):
-        mask = None
+        if row.is_unreadable:
+            unreadable.append(row.cells["file"])
+        mask, sha256 = None, None
         if job.plan.masks and row.mask is not None:
-            mask = shard.mask_file(position)
+            mask, sha256 = shard.mask_file(position), hashlib.sha256(row.mask).hexdigest()
             job.objects.replace(mask, row.mask)
-        yield row.cells | {"mask": mask}
+        yield row.cells | {"mask": mask, "mask_sha256": sha256}

@@ -11,7 +11,7 @@ from radserve.batch import rows
 from radserve.batch import shard as shards
 from radserve.batch.objects import Objects
 from radserve.batch.plan import Plan, Shard
-from radserve.errors import BatchError, ShardError
+from radserve.errors import BatchError
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ def verify(objects: Objects) -> tuple[Plan, Iterator[Checked]]:
 
 
 def _verify(objects: Objects, plan: Plan) -> Iterator[Checked]:
-    masks = {name for name, _ in objects.sizes("masks")} if plan.masks else set()
     expected: set[str] = set()
     names: list[str] = []
     for index in range(plan.shards):
         shard = plans.shard(objects, plan, index)
         names += shard.names
         expected.add(shard.result_file)
-        defects = tuple(_defects(objects, plan, shard, masks))
-        yield Checked(index, 0 if defects else len(shard.names), defects)
+        found = list(_defects(objects, plan, shard))
+        advice = f"; delete {shard.result_file} and {shard.receipt_file}, or what is left of them"
+        yield Checked(index, 0 if found else len(shard.names), tuple(f"{defect}{advice}" for defect in found))
     if plans.digest(names) != plan.inputs_sha256:
         yield Checked(None, 0, (f"{plan.list_file}: damaged",))
     for name, _ in objects.sizes(plans.RESULTS):
@@ -54,20 +54,29 @@ def _verify(objects: Objects, plan: Plan) -> Iterator[Checked]:
             yield Checked(None, 0, (f"{name}: not in the plan; its rows may be duplicates, delete it",))
 
 
-def _defects(objects: Objects, plan: Plan, shard: Shard, masks: set[str]) -> Iterator[str]:
+def _defects(objects: Objects, plan: Plan, shard: Shard) -> Iterator[str]:
     content = objects.read(shard.result_file)
     if content is None:
         yield f"{shard.result_file}: {len(shard.names)} rows missing"
         return
-    yield from (f"{shard.result_file}: {defect}" for defect in shards.defects(content, plan, shard))
-    try:
-        receipt = shards.read_receipt(objects, shard.index)
-    except ShardError as error:
-        yield str(error)
-        return
+    problems = [f"{shard.result_file}: {defect}" for defect in shards.defects(content, plan, shard)]
+    yield from problems
+    receipt = shards.read_receipt(objects, shard.index)
     if receipt is None:
-        yield f"{shard.receipt_file}: missing"
-    elif receipt.sha256 != hashlib.sha256(content).hexdigest():
-        yield f"{shard.result_file}: damaged, delete it and {shard.receipt_file}"
-    elif absent := {row["mask"] for row in rows.from_parquet(content)} - masks - {None}:
-        yield f"{min(absent)}: missing, with {len(absent) - 1} other masks; delete the results and receipt of the shard"
+        yield f"{shard.receipt_file}: missing or damaged"
+    elif not receipt.describes(content):
+        yield f"{shard.result_file}: damaged, or not the file of its receipt"
+    elif not problems:
+        yield from _mask_defects(objects, content)
+
+
+def _mask_defects(objects: Objects, content: bytes) -> Iterator[str]:
+    masks = {row["mask"]: row["mask_sha256"] for row in rows.from_parquet(content) if row["mask"]}
+    wrong = [name for name, sha256 in masks.items() if not _is_intact(objects.read(name), sha256)]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        yield f"{wrong[0]}{more}: missing or damaged"
+
+
+def _is_intact(content: bytes | None, sha256: str) -> bool:
+    return content is not None and hashlib.sha256(content).hexdigest() == sha256

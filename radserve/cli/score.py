@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from radserve.cli.options import option, optional_argument, setting, with_groups
 from radserve.cli.terminal import age, console
-from radserve.errors import ArchiveError, ShardError
+from radserve.errors import ArchiveError, BatchError, ShardError
 from radserve.schema.domain import Mode
 
 if TYPE_CHECKING:
     from radserve.batch.objects import Objects
     from radserve.batch.plan import Plan
-    from radserve.batch.shard import Job, Receipt
+    from radserve.batch.shard import Job, Outcome
     from radserve.build.model_store import Entry
 
 _REPORT_INTERVAL: Final = 30.0  # seconds between lines where there is no terminal
@@ -37,7 +37,7 @@ class Options:
     column: str = option("path", "Column of a manifest that has paths or s3:// URLs.")
     masks: bool = option(False, "Write the masks of a segmentation model, as PNG, to OUTPUT/masks.", "--masks")
     domain: Mode = setting("strict", "RADSERVE_DOMAIN", "Images unlike the training images, as in 'radserve serve'.")
-    device: str = option("cpu", "cpu or cuda.")
+    device: Literal["cpu", "cuda"] = option("cpu", "Processor of the model.")
     workers: int | None = option(None, "Number of processes; 1 runs without Ray. Default: CPU cores, or GPUs.", min=1)
     address: str | None = option(None, "Address of a Ray cluster, such as auto. Default: start Ray on this machine.")
     shard_size: int | None = option(None, "Images in a shard. Default: 500.", min=1)
@@ -59,30 +59,46 @@ def score(options: Options) -> None:
     Exit codes:
     0    every image has a row
     1    a shard failed; the same call tries again. With --verify: rows are missing, duplicate or damaged
-    2    invalid usage, no image, or OUTPUT has results of other images, options or another archive
+    2    invalid usage, no image, or OUTPUT cannot be used or has results of another INPUT, options or archive
     130  interrupted
     """
-    from radserve.batch import objects, shard
+    try:
+        code = _score(options) if options.verify is None else _verify(options.verify)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same call continues.", err=True)
+        code = _INTERRUPTED
+    except OSError as error:
+        raise BatchError(f"{error.filename or options.output}: {error.strerror or error}.") from error
+    raise typer.Exit(code)
 
-    if options.verify is not None:
-        raise typer.Exit(_verify(options.verify))
+
+def _score(options: Options) -> int:
+    """Plan and score; return the exit code."""
+    from radserve.batch import inputs, objects, shard
+
     if options.source is None or options.output is None or options.model is None:
         raise typer.BadParameter("INPUT, OUTPUT and --model are required, or --verify OUTPUT.")
     entry = _find(options.model_store, options.model, options.version)
-    output = options.output if options.output.startswith("s3://") else str(Path(options.output).absolute())
+    source, output = inputs.absolute(options.source), inputs.absolute(options.output)
+    inputs.require_outside(output, source)
     job = shard.Job(output, (options.model_store / entry.file).absolute(), options.device)
     files = objects.open_objects(output)
-    plan = _plan(options, files, entry)
+    plan = _plan(options, source, files, entry)
     if options.plan:
         typer.echo(plan.shards)
-        return
+        return 0
+    _require_device(options)
     indices = shard.pending(files, plan) if options.shard is None else [options.shard]
-    try:
-        failed = _run(options, job, plan, indices)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same call continues.", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
-    raise typer.Exit(1 if failed else 0)
+    return 1 if _run(options, job, plan, indices) else 0
+
+
+def _require_device(options: Options) -> None:
+    """Raise BatchError if this machine lacks the accelerator; the machines of a cluster are not examined."""
+    if options.device == "cuda" and options.address is None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BatchError("--device cuda: no GPU that PyTorch can use; see 'radserve doctor', or omit --device.")
 
 
 def _find(store: Path, name: str, version: str | None) -> "Entry":
@@ -97,31 +113,42 @@ def _find(store: Path, name: str, version: str | None) -> "Entry":
     return entry
 
 
-def _plan(options: Options, files: "Objects", entry: "Entry") -> "Plan":
-    """Return the plan of the output, or make one. A job of an array takes the images from the plan."""
+def _plan(options: Options, source: str, files: "Objects", entry: "Entry") -> "Plan":
+    """Return the plan of the output, whose list of images is final, or make one."""
     from radserve.batch import inputs
     from radserve.batch import plan as plans
-    from radserve.errors import BatchError
 
     existing = plans.read(files)
     if existing is not None and not options.resume:
         raise BatchError(f"{files.url}: has results already; choose another OUTPUT, or omit --no-resume.")
-    source = str(options.source)
-    if existing is not None and options.shard is not None:
-        names, count, sha256 = [], existing.inputs, existing.inputs_sha256
-    else:
-        names = inputs.find(source, options.column)
-        count, sha256 = len(names), plans.digest(names)
+    _require_utf8(source)
+    is_listed = existing is None or options.shard is None  # one job of an array does not list the images again
+    names = inputs.find(source, options.column) if is_listed else []
     wanted = plans.Plan(
         input=source,
-        inputs=count,
-        inputs_sha256=sha256,
+        column=options.column if inputs.is_manifest(source) else None,
+        inputs=len(names) or 1,  # with an existing plan, its own list counts
+        inputs_sha256=plans.digest(names),
         shard_size=options.shard_size or plans.DEFAULT_SHARD_SIZE,
         archive=plans.Archive(name=entry.name, version=entry.version, sha256=entry.sha256),
         domain=options.domain,
         masks=options.masks,
     )
-    return plans.prepare(files, wanted, names, fixed=options.shard_size is not None)
+    plan = plans.prepare(files, wanted, names, fixed=options.shard_size is not None)
+    if count := plans.added(files, plan, names):
+        typer.echo(
+            f"{count} {'image is' if count == 1 else 'images are'} new and not part of this job; "
+            "score them with another OUTPUT.",
+            err=True,
+        )
+    return plan
+
+
+def _require_utf8(source: str) -> None:
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise BatchError(f"The name {source!r} of INPUT is not valid UTF-8; rename it.") from error
 
 
 def _run(options: Options, job: "Job", plan: "Plan", indices: list[int]) -> int:
@@ -129,27 +156,32 @@ def _run(options: Options, job: "Job", plan: "Plan", indices: list[int]) -> int:
     total = sum(map(plan.size, indices))
     if options.shard is None and total < plan.inputs:
         typer.echo(f"{plan.inputs - total} of {plan.inputs} images have a row already.", err=True)
-    start, count, results, failures = time.monotonic(), 0, 0, []
+    start, count, results, elsewhere, failures = time.monotonic(), 0, 0, 0, []
     with _progress(total) as advance:
         for outcome in _outcomes(options, job, indices):
             if isinstance(outcome, ShardError):
                 failures.append(str(outcome))
                 continue
-            count, results = count + outcome.rows, results + outcome.results
-            advance(outcome.rows)
+            receipt = outcome.receipt
+            advance(receipt.rows)
+            if outcome.is_new:
+                count, results = count + receipt.rows, results + receipt.results
+            else:
+                elsewhere += receipt.rows
     seconds = time.monotonic() - start
     for text in failures:
         typer.echo(text, err=True)
     rate = f" in {age(seconds)}, {count / seconds:.1f}/s" if count else ""
     typer.echo(f"{count} images scored{rate}: {results} results, {count - results} without.", err=True)
-    if count < total:
-        typer.echo(
-            f"{total - count} images have no row, because their shards failed. The same call tries again.", err=True
-        )
-    return total - count
+    if elsewhere:
+        typer.echo(f"{elsewhere} images had a row already, from another call.", err=True)
+    lost = total - count - elsewhere
+    if lost:
+        typer.echo(f"{lost} images have no row, because their shards failed. The same call tries again.", err=True)
+    return lost
 
 
-def _outcomes(options: Options, job: "Job", indices: list[int]) -> "Iterator[Receipt | ShardError]":
+def _outcomes(options: Options, job: "Job", indices: list[int]) -> "Iterator[Outcome | ShardError]":
     from radserve.batch import engines
     from radserve.host.resources import cores
 
