@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from handlers.colour_map import heat_colour
 from radserve.schema.percentage import percentage
 from radserve.schema.png_writer import Color, colored
 
@@ -92,6 +91,8 @@ def heat_overlay(width: int, height: int, rows: Iterable[bytes]) -> bytes:
 
 
 def _heat(value: int) -> Color:
+    from handlers.colour_map import heat_colour  # only notebooks need it: the gateway's packages have no such module
+
     return *heat_colour(value / 255), value * 180 // 255
 
 
