@@ -91,7 +91,7 @@ def heat_overlay(width: int, height: int, rows: Iterable[bytes]) -> bytes:
 
 
 def _heat(value: int) -> Color:
-    from handlers.colour_map import heat_colour  # only notebooks need it: the gateway's packages have no such module
+    from handlers.colour_map import heat_colour  # only notebooks need it
 
     return *heat_colour(value / 255), value * 180 // 255
 

@@ -87,6 +87,7 @@ def test_package_holds_gateway_and_no_model(package: Path) -> None:
     }
     assert {name for name in names if name.startswith("handlers/") and name.endswith(".py")} == {
         "handlers/__init__.py",
+        "handlers/colour_map.py",
         "handlers/errors.py",
         "handlers/json_lines.py",
         "handlers/tracing.py",
