@@ -69,11 +69,7 @@ class Target:
 
     def find(self, kind: str) -> list[psutil.Process]:
         """Return the processes of a kind; forks of a dead fork server are no longer below the supervisor."""
-        if kind == "worker":
-            return [process for process in self.processes() if is_worker(process)]
-        text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
-        others = [process for process in self.processes() if process.name() != NAME]
-        return [process for process in others if text in " ".join(process.cmdline())]
+        return [process for process in self.processes() if _is(kind, process)]
 
     def slots(self) -> set[int]:
         """Return the process ids of the workers that TorchServe reports as ready."""
@@ -107,6 +103,16 @@ class Target:
             whole = len(slots) == count and slots == running.keys() and clients == [*running.values()].count(NAME)
             return slots if whole else None
         return None
+
+
+def _is(kind: str, process: psutil.Process) -> bool:
+    """Whether a process is of a kind; false if it has ended."""
+    with suppress(psutil.Error):
+        if kind == "worker":
+            return is_worker(process)
+        text = {"client": "fork_client", "fork server": "radserve.torchserve.fork_server"}[kind]
+        return process.name() != NAME and text in " ".join(process.cmdline())
+    return False
 
 
 def kill(target: Target, kinds: Sequence[str], pause: float = 0.0) -> Report:

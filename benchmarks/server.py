@@ -49,20 +49,31 @@ class Launched:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Return whether a process is a worker: a fork or a fresh one, but no client that waits for a fork."""
-    line = " ".join(process.cmdline())
-    return process.name() == NAME or ("model_service_worker" in line and "fork_client" not in line)
+    """Return whether a process is a worker that runs: a fork or a fresh one, but no client that waits for a fork."""
+    with suppress(psutil.NoSuchProcess):
+        line = " ".join(process.cmdline())
+        return process.name() == NAME or ("model_service_worker" in line and "fork_client" not in line)
+    return False
 
 
 def descendants(server: psutil.Process) -> list[psutil.Process]:
     """Return the processes below a server, and forks that a dead fork server has left, which run in the same folder."""
-    found = server.children(recursive=True)
-    folder = next((Path(child.cwd()) for child in found if child.name() == "java"), None)
-    for process in psutil.process_iter() if folder else ():
-        with suppress(psutil.Error, OSError):
-            if process.name() == NAME and process not in found and Path(process.cwd()).is_relative_to(folder or ""):
-                found.append(process)
-    return found
+    children = server.children(recursive=True)
+    folder = next(filter(None, map(_folder_of_java, children)), None)
+    others = [process for process in psutil.process_iter() if process not in children]
+    return children + [process for process in others if folder is not None and _is_fork(process, folder)]
+
+
+def _folder_of_java(process: psutil.Process) -> Path | None:
+    with suppress(psutil.Error, OSError):
+        return Path(process.cwd()) if process.name() == "java" else None
+    return None
+
+
+def _is_fork(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error, OSError):
+        return process.name() == NAME and Path(process.cwd()).is_relative_to(folder)
+    return False
 
 
 def workers(server: psutil.Process) -> list[psutil.Process]:

@@ -1,6 +1,7 @@
 """A real server whose workers are forks, while workers, their clients and the fork server are killed."""
 
 import random
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -23,9 +24,11 @@ def test_killed_workers_are_replaced_with_the_same_predictions_and_no_process_is
     random.seed(0)
     store, runtime = tmp_path / "store", tmp_path / "run"
     provide(store, find_sources(ROOT / "archives", [NAME, "cifar10-lenet"]))
-    with running(store, tmp_path / "log", "--runtime", str(runtime)) as server:
-        models = verified_models.select(store, [])
-        target = Target(server.url, runtime, models)
+    models = verified_models.select(store, [])
+    with (
+        running(store, tmp_path / "log", "--runtime", str(runtime)) as server,
+        closing(Target(server.url, runtime, models)) as target,
+    ):
         (parent,) = target.find("fork server")
         assert [(worker.name(), worker.parent()) for worker in server.workers()] == [(fork_server.NAME, parent)] * 2
         # The worker that is killed just after the fork server is replaced by a fresh process, which predicts the same.
@@ -36,5 +39,4 @@ def test_killed_workers_are_replaced_with_the_same_predictions_and_no_process_is
         assert report.started in ({"fork": 4, "fresh": 1}, {"fork": 3, "fresh": 2})
         assert "Starting a fresh worker process without the fork server" in server.log.read_text()
         assert '"fork server failed; it starts again' in server.log.read_text()
-        target.close()
     assert psutil.wait_procs(target.processes(), timeout=15)[1] == []
