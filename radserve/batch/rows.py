@@ -62,7 +62,7 @@ def score(model: InProcessModel, names: Sequence[str], read: Read) -> Iterator[R
     """Yield the row of each image, in order.
 
     In memory are at most 8 images that were read in advance and one batch, which has at most 64 MiB and one image more.
-    An image that cannot be read or analysed gets a row with the reason.
+    An image that cannot be read or analysed, or for which the model always fails, gets a row with the reason.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _respond(model: InProcessModel, inputs: Sequence[_Input]) -> list[tuple[int,
         raise ShardError("The worker lost its accelerator; its shard is scored again.")
     documents = [(response.status, json.loads(response.body)) for response in responses]
     for item, (status, document) in zip(inputs, documents, strict=True):
-        if status >= _FAILURE:
+        if status > _FAILURE:  # 500 is a fault that this image causes; others, as short memory, may pass
             raise ShardError(f"{item.name}: the model fails ({status} {document['title']}: {document['detail']}).")
     return documents
 

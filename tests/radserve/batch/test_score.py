@@ -18,6 +18,9 @@ import torch
 from pyarrow import parquet
 from pydicom.fileset import FileSet
 
+from handlers.formats.image import Image
+from handlers.preprocess import preprocess
+from handlers.recipe import Input
 from radserve.batch import rows
 from radserve.batch import shard as shards
 from radserve.batch.shard import Job
@@ -160,6 +163,27 @@ def test_a_model_that_fails_fails_the_shard_without_a_receipt(
     assert {path.name for path in output.iterdir() if path.is_dir()} == set()
     job.model.service.seconds = float("inf")
     assert shards.run(job, 0).receipt.rows == 4
+
+
+def test_an_image_on_which_the_model_always_fails_has_a_row_beside_its_neighbours(
+    images: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {name: (images / name).read_bytes() for name in ("000.png", "001.png")}
+    model = InProcessModel(models / "brightness-1.1.0.mar")
+    poison = model.service.pipeline.prepare(contents["000.png"]).tensor.mean()
+
+    def fail_on_poison(image: Image, spec: Input) -> Any:
+        tensor = preprocess(image, spec)
+        if tensor.mean() == poison:
+            raise ZeroDivisionError
+        return tensor
+
+    monkeypatch.setattr("handlers.pipeline.preprocess", fail_on_poison)
+    monkeypatch.setattr(rows, "_PAUSES", (0.0,))
+    first, second = rows.score(model, list(contents), lambda name, _: contents[name])
+    assert first.cells["status"] == 500
+    assert "The server failed while preparing this image" in first.cells["problem"]
+    assert second.cells["status"] == 200
 
 
 def test_a_plan_that_was_killed_before_its_end_allows_another_shard_size(
