@@ -44,9 +44,9 @@ def _verify(objects: Objects, plan: Plan) -> Iterator[Checked]:
         shard = plans.shard(objects, plan, index)
         names += shard.names
         expected.add(shard.result_file)
-        found = list(_defects(objects, plan, shard))
+        defects = list(_defects(objects, plan, shard))
         advice = f"; delete {shard.result_file} and {shard.receipt_file}, or what is left of them"
-        yield Checked(index, 0 if found else len(shard.names), tuple(f"{defect}{advice}" for defect in found))
+        yield Checked(index, 0 if defects else len(shard.names), tuple(f"{defect}{advice}" for defect in defects))
     if plans.digest(names) != plan.inputs_sha256:
         yield Checked(None, 0, (f"{plan.list_file}: damaged",))
     for name, _ in objects.sizes(plans.RESULTS):
