@@ -238,7 +238,7 @@ def _build_missing() -> None:
     check = [argument for argument in sys.argv[1:] if argument != "--build-missing"]
     for arguments in ([*check, "--check"], ["build", "--missing"]):
         command = [sys.executable, "-m", "radserve", *arguments]
-        code = subprocess.run(command, check=False, preexec_fn=die_with_parent).returncode  # noqa: PLW1509 - one thread
+        code = subprocess.run(command, check=False, preexec_fn=die_with_parent).returncode
         if code:
             raise typer.Exit(code)
 
