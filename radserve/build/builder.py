@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,11 @@ def is_current(source: Source, store: Path) -> bool:
     """Whether the store has an archive built from the same inputs."""
     entry = store_index.read(store).find(source.recipe.name, source.version)
     return entry is not None and entry.inputs == digest(source) and (store / entry.file).is_file()
+
+
+def outdated(sources: Iterable[Source], store: Path) -> list[Source]:
+    """Return what can be built and is missing in the store, or was built from other inputs."""
+    return [source for source in sources if not source.lacks_weights and not is_current(source, store)]
 
 
 def digest(source: Source) -> str:

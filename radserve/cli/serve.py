@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from radserve.server.options import ServerOptions
 
 MODEL_STORE: Final = Path("model_store")
+_ARCHIVES: Final = Path("archives")
 CONFIGURATION: Final = Path(__file__).parents[1] / "torchserve" / "config.properties"
 
 Store = Annotated[
@@ -158,6 +160,9 @@ class ServeOptions(Publication):
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."
     )
+    build_missing: bool = option(
+        False, "First build archives of this checkout that are missing or outdated in ./model_store.", "--build-missing"
+    )
     check: bool = option(False, "Check the options, the run directory and the ports, and exit.", "--check")
     user: str | None = setting(
         None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
@@ -204,6 +209,8 @@ def serve(options: ServeOptions) -> None:
     from radserve.host import service_user
 
     logging.configure()
+    if options.build_missing and not options.check:
+        _build_missing()
     service_user.become(options.user or None)
     server = server_options(options)
     server.require_safe()
@@ -216,6 +223,24 @@ def serve(options: ServeOptions) -> None:
     from radserve.server import supervisor
 
     raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
+
+
+def _build_missing() -> None:
+    """Check the options, then build; each in a process of its own, because a build takes memory and a minute.
+
+    The check becomes the service user, and the build does not. Without anything to build, both would repeat imports.
+    """
+    from radserve.build import builder, source
+    from radserve.host.process import die_with_parent
+
+    if not builder.outdated(source.find_sources(_ARCHIVES), MODEL_STORE):
+        return
+    check = [argument for argument in sys.argv[1:] if argument != "--build-missing"]
+    for arguments in ([*check, "--check"], ["build", "--missing"]):
+        command = [sys.executable, "-m", "radserve", *arguments]
+        code = subprocess.run(command, check=False, preexec_fn=die_with_parent).returncode
+        if code:
+            raise typer.Exit(code)
 
 
 def server_options(options: ServeOptions) -> ServerOptions:

@@ -1,0 +1,38 @@
+"""`radserve serve --build-missing`, in a checkout with one small model."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "cifar10-lenet").symlink_to(ROOT / "archives" / "cifar10-lenet")
+    return tmp_path
+
+
+def serve(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "radserve", "serve", "--build-missing", *options]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_rejected_options_build_nothing(checkout: Path) -> None:
+    process = serve(checkout, "--runtime", "/tmp")
+    assert process.returncode == 1
+    assert "--runtime /tmp" in process.stderr
+    assert not (checkout / "model_store").exists()
+
+
+def test_a_missing_archive_is_built_before_the_model_store_is_read(checkout: Path) -> None:
+    process = serve(checkout, "--models", "unknown")
+    assert process.returncode == 1
+    assert process.stdout.startswith("cifar10-lenet 1.0.0")
+    assert "unknown" in process.stderr
+    assert (checkout / "model_store" / "cifar10-lenet-1.0.0.mar").is_file()
+    again = serve(checkout, "--models", "unknown")
+    assert (again.returncode, again.stdout) == (1, "")
