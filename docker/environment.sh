@@ -1,5 +1,5 @@
 #!/bin/sh
-# Create or change an image's environment with uv: docker/environment.sh server|server-cpu|gateway|lambda-image.
+# Create or change an image's environment with uv: docker/environment.sh server|server-cpu|gateway|train|lambda-image.
 # RadServe's packages are copied to the current folder later; the metadata provides their version.
 set -eu
 if [ "$1" = lambda-image ]; then

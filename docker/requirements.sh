@@ -1,9 +1,10 @@
 #!/bin/sh
-# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu|gateway|lambda|lambda-image.
+# Print the locked requirements of an image's environment: docker/requirements.sh server|server-cpu|gateway|train|lambda|lambda-image.
 set -eu
 cd "$(dirname "$0")/.."
 export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
 case "$1" in
+train) exec $export --extra train ;;
 gateway) exec $export --extra gateway --extra tracing ;;
 # Without packages that the function does not need or that Lambda's runtime provides.
 lambda) exec $export --extra gateway --prune boto3 --prune rich --prune stamina --prune typer --prune uvicorn ;;

@@ -74,7 +74,7 @@ def tune(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Result folder. Default: runs/NAME-study.")] = None,
     *,
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials in this process.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of the study, of all workers together.")] = 20,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL to share with other workers. Default: SQLite in --out.")
     ] = None,
@@ -91,7 +91,8 @@ def tune(
     """Search for better training settings.
 
     The search space is the key `tune` of the model's training.yaml. A study with the same storage is resumed, or shared
-    with the workers that use it.
+    with the workers that use it: each ends when the study has all its trials. A trial of a worker that has died fails
+    after 3 minutes, and is replaced.
     """
     overrides = _overrides(changes, epochs, seed)
     check_data(archives / name, data, overrides)

@@ -19,5 +19,9 @@ class RunError(TrainingError):
     """A result folder is unsuitable for the operation."""
 
 
+class JobError(TrainingError):
+    """The configuration of a training job is invalid."""
+
+
 class NetworkError(TrainingError):
     """A network does not exist, or weights do not fit it."""

@@ -1,9 +1,13 @@
-"""Searches for better settings with Optuna: `radserve tune`; every trial is a training run."""
+"""Searches for better settings with Optuna: `radserve tune`; every trial is a training run.
+
+Several workers can share a study. A worker records a heartbeat; a trial without one fails, and another replaces it.
+"""
 
 import logging
 import shutil
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +18,8 @@ import stamina
 import yaml
 from lightning.pytorch.callbacks import Callback
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from handlers import recipe as recipes
@@ -30,6 +35,10 @@ from training.trackers import Tracker
 BEST: Final = "training.yaml"
 _WARM_UP: Final = 3  # epochs before a trial may be pruned, and trials before the first pruning
 _ATTEMPTS: Final = 6
+_HEARTBEAT: Final = 30  # seconds
+_GRACE: Final = 180  # seconds without a heartbeat after which a trial fails
+_POLL: Final = 5.0  # seconds between looks at the trials of other workers
+_FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Options:
     """Options of a search that are not in `training.yaml`."""
 
-    trials: int = 20  # number of trials in this process
+    trials: int = 20  # number of finished trials of the study, those of all workers together
     storage: str | None = None  # Optuna storage URL; workers with the same URL share a study
     overrides: Sequence[str] = ()  # `key=value` that replace settings of `training.yaml`
     install: bool = False  # copy the best settings into the model's folder
@@ -54,11 +63,11 @@ def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
     out.mkdir(parents=True, exist_ok=True)
     study = _study(recipe.name, config, out, options)
     loaded = training_data.load(recipe, config, data)
-    study.optimize(lambda trial: _trial(trial, recipe, config, loaded, out, options), n_trials=options.trials)
-    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+    _search(study, lambda trial: _trial(trial, recipe, config, loaded, out, options), options.trials)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         _log.info("no trial was completed; run more trials")
         return study
-    _log.info("best of %d trials: score %.4f with %s", len(study.trials), study.best_value, study.best_params)
+    _log.info("best of %d trials: score %.4f with %s", _count(study, _FINISHED), study.best_value, study.best_params)
     _write(config, study.best_params, out / BEST)
     if options.install:
         shutil.copyfile(out / BEST, folder / BEST)
@@ -91,8 +100,41 @@ def draw(study: optuna.Study, folder: Path) -> None:
         plt.close(figure)
 
 
+class _SurplusError(Exception):
+    """Other workers took the last trials at the same moment."""
+
+
+def _search(study: optuna.Study, objective: Callable[[optuna.Trial], float], total: int) -> None:
+    """Run trials until the study has `total` finished ones; wait for those of other workers, which may fail."""
+
+    def limited(trial: optuna.Trial) -> float:
+        # Numbers are unique, so that workers that start trials at once agree on who is too late.
+        earlier = study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.RUNNING))
+        if sum(each.number < trial.number for each in earlier) >= total:
+            raise _SurplusError
+        return objective(trial)
+
+    waiting = False
+    while _count(study, _FINISHED) < total:
+        if _count(study, (*_FINISHED, TrialState.RUNNING)) < total:
+            study.optimize(limited, n_trials=1, catch=(_SurplusError,))
+            waiting = False
+        else:
+            if not waiting:
+                _log.info("waiting for %d trials of other workers", _count(study, (TrialState.RUNNING,)))
+            waiting = True
+            time.sleep(_POLL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            fail_stale_trials(study)
+
+
+def _count(study: optuna.Study, states: Sequence[TrialState]) -> int:
+    return len(study.get_trials(deepcopy=False, states=tuple(states)))
+
+
 def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning is a failed trial, whose error is raised
     study = optuna.create_study(
         storage=_storage(options.storage or f"sqlite:///{out.resolve() / 'study.db'}"),
         study_name=name,
@@ -110,8 +152,11 @@ def _storage(url: str) -> BaseStorage:
     """Open a storage; retries, because creating the tables fails in all but one of several concurrent workers."""
     retrying = stamina.RetryingCaller(attempts=_ATTEMPTS, wait_initial=0.5).on(SQLAlchemyError)
     try:
-        return retrying(optuna.storages.get_storage, url)
-    except SQLAlchemyError as error:
+        with warnings.catch_warnings():
+            # Optuna marks heartbeats as experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return retrying(RDBStorage, url, heartbeat_interval=_HEARTBEAT, grace_period=_GRACE)
+    except (ImportError, SQLAlchemyError) as error:  # the driver of a database may be missing
         raise RunError(f"Cannot open the storage of the study: {error}") from error
 
 

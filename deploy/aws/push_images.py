@@ -144,7 +144,7 @@ def push(ecr: ECRClient, engine: Engine, host: str, images: Sequence[Image]) -> 
 
 def main(
     registry: Annotated[str, typer.Argument(help="ACCOUNT.dkr.ecr.REGION.amazonaws.com")],
-    targets: Annotated[list[str] | None, typer.Argument(help="Images: server, server-cpu. Default: server.")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="server, server-cpu, train. Default: server.")] = None,
 ) -> None:
     """Push images that scripts/build-images built to ECR."""
     import boto3

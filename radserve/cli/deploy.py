@@ -1,6 +1,5 @@
 """`radserve deploy`: plan, apply, show and destroy an environment on AWS."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ import typer
 from rich.console import Console
 
 from radserve.cli import deploy_view, terminal
+from radserve.cli.deploy_train import train
 from radserve.cli.options import argument, option, with_groups
+from radserve.deploy import aws_clients, teardown
 from radserve.deploy import plan as planning
-from radserve.deploy import teardown
 from radserve.deploy.aws_clients import Cloud, readable_errors
 from radserve.deploy.errors import SettingsError
 from radserve.deploy.plan import Plan
@@ -149,11 +149,12 @@ def fetch(
     profile: Profile = None,
 ) -> None:
     """Copy all archives of a store into a model store: the first step of a task or host before it serves."""
-    for variable, value in (("AWS_REGION", region), ("AWS_DEFAULT_REGION", region), ("AWS_PROFILE", profile)):
-        if value:
-            os.environ[variable] = value
+    aws_clients.select(region, profile)
     for entry in open_store(source, public_keys=public_key).mirror(folder):
         typer.echo(f"{entry.name} {entry.version}  sha256 {entry.sha256}")
+
+
+app.command()(train)
 
 
 def _plan(cloud: Cloud, settings: Settings, only: list[str] | None, out: Console) -> list[Plan]:

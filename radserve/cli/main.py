@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "front": Command("radserve.cli.serve:front", "serve"),
     "doctor": Command("radserve.cli.doctor:doctor", "serve"),
     "sagemaker": Command("radserve.cli.sagemaker:sagemaker", "serve"),
+    "sagemaker-train": Command("radserve.cli.sagemaker_train:sagemaker_train", "train"),
     "keys": Command("radserve.cli.keys:app", "serve"),
     "init": Command("radserve.cli.new_model:init", "build"),
     "build": Command("radserve.cli.build:build", "build"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -83,6 +84,13 @@ class Cloud:
         if service not in self._clients:
             self._clients[service] = self._session.client(service, config=_CONFIG)  # type: ignore[call-overload]
         return self._clients[service]
+
+
+def select(region: str | None, profile: str | None) -> None:
+    """Make archive stores, which use AWS' variables, use a region and a profile; None leaves them unchanged."""
+    for variable, value in (("AWS_REGION", region), ("AWS_DEFAULT_REGION", region), ("AWS_PROFILE", profile)):
+        if value:
+            os.environ[variable] = value
 
 
 @contextmanager

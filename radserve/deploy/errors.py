@@ -21,5 +21,9 @@ class StackError(DeployError):
     """A stack prevents a change or failed; the message has the reason of the first resource that failed."""
 
 
+class TrainingJobError(DeployError):
+    """A training job failed, was stopped, or has no usable result."""
+
+
 class MissingPrerequisiteError(DeployError):
     """Something that a stack needs does not exist or does not suffice; nothing was changed."""

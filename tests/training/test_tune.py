@@ -7,12 +7,13 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from PIL import Image
 
 from training import settings
 from training.errors import RunError, SettingsError
-from training.tune import Options, tune
+from training.tune import Options, _search, tune
 
 from .conftest import ROOT, copy_archive
 
@@ -48,7 +49,7 @@ def test_a_study_is_resumed_and_writes_the_best_settings_and_plots(
     out = tmp_path / "study"
     first = [trial.params for trial in tune(folder, photographs, out, _options(2)).trials]
     assert len(first) == 2
-    study = tune(folder, photographs, out, _options(1))
+    study = tune(folder, photographs, out, _options(3))
     assert _states(study) == [TrialState.COMPLETE] * 3
     assert [trial.params for trial in study.trials[:2]] == first
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
@@ -90,27 +91,73 @@ def test_a_trial_below_the_median_is_pruned(folder: Path, photographs: Path, tmp
     assert settings.load(out / "training.yaml").learning_rate > 1e-3
 
 
-def test_two_processes_share_one_study(folder: Path, photographs: Path, tmp_path: Path) -> None:
+def _leave_a_trial(storage: str) -> None:
+    """Create a study with a running trial, whose worker died an hour ago."""
+    opened = RDBStorage(storage)
+    study = optuna.create_study(study_name="cifar10-lenet", storage=opened, direction="maximize")
+    opened.record_heartbeat(study.ask()._trial_id)
+    with opened.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
+    opened.engine.dispose()
+
+
+def test_two_processes_share_the_trials_of_one_study_and_replace_that_of_a_dead_one(
+    folder: Path, photographs: Path, tmp_path: Path
+) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    _leave_a_trial(storage)
     arguments = [sys.executable, "-m", "radserve", "tune", "cifar10-lenet", "--data", photographs]
-    arguments += ["--archives", folder.parent, "--storage", storage, "--trials", 2, "--threads", 1, "--tracker", "none"]
+    arguments += ["--archives", folder.parent, "--storage", storage, "--trials", 5, "--threads", 1, "--tracker", "none"]
     arguments += [part for change in QUICK for part in ("--set", change)]
     with (tmp_path / "log").open("w+") as log:
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         command = [*map(str, arguments), "--out", str(tmp_path / "one")]
         with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log) as worker:
             deadline = time.monotonic() + 300
-            while not (tmp_path / "one").exists():  # it has imported its packages: both create the study at once
+            while not (tmp_path / "one").exists():  # it has imported its packages: both open the study at once
                 assert worker.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
-            tune(folder, photographs, tmp_path / "two", _options(2, storage=storage))
+            tune(folder, photographs, tmp_path / "two", _options(5, storage=storage))
             assert worker.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     study = optuna.load_study(study_name="cifar10-lenet", storage=storage)
-    assert _states(study) == [TrialState.COMPLETE] * 4
-    assert len({trial.params["learning_rate"] for trial in study.trials}) == 4
-    runs = [sorted(path.name for path in (tmp_path / name).glob("trial-*")) for name in ("one", "two")]
-    assert sorted(runs[0] + runs[1]) == [f"trial-{number:04d}" for number in range(4)]
+    assert _states(study)[0] == TrialState.FAIL
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(finished) == 5
+    # A worker that starts a trial too many gives it up.
+    assert _states(study)[1:].count(TrialState.FAIL) == len(study.trials) - 6 <= 1
+    assert len({trial.params["learning_rate"] for trial in finished}) == 5
+    runs = [{path.name for path in (tmp_path / name).glob("trial-*")} for name in ("one", "two")]
+    assert not runs[0] & runs[1]
+    assert runs[0] | runs[1] == {f"trial-{trial.number:04d}" for trial in finished}
+    settings_files = [(tmp_path / name / "training.yaml").read_bytes() for name in ("one", "two")]
+    assert settings_files[0] == settings_files[1]
+
+
+def test_workers_that_start_the_last_trial_at_once_run_it_once(tmp_path: Path) -> None:
+    """Each sees the other's trial only after it has created its own."""
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="s")
+    other = optuna.load_study(study_name="s", storage=study._storage)
+    ran: list[optuna.Trial] = []
+    ask = study.ask
+
+    def ask_second(fixed_distributions: object = None) -> optuna.Trial:
+        if not ran:
+            ran.append(other.ask())
+        return ask()
+
+    study.ask = ask_second  # type: ignore[method-assign]
+    numbers: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        numbers.append(trial.number)
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.tune.time.sleep", lambda _seconds: other.tell(ran[0], 2.0))
+        _search(study, objective, 1)
+    assert numbers == []
+    assert _states(study) == [TrialState.COMPLETE, TrialState.FAIL]
 
 
 def test_an_invalid_storage_is_reported(
