@@ -17,7 +17,8 @@ from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
-from radserve.cli.result_file import Conditions, ResultFile, locked, open_file
+from radserve.cli.result_file import ResultFile, locked, open_file
+from radserve.cli.result_row import Conditions
 from radserve.cli.table import Table
 from radserve.client import Client
 from radserve.client.api_detector import Api

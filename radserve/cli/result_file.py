@@ -3,14 +3,12 @@
 import csv
 import fcntl
 import io
-import json
 import os
 import secrets
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Final, Self
 
 from radserve.cli.inputs import STDIN, Source
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report, csv_name
+from radserve.cli.result_row import Conditions, Row, read
 from radserve.errors import InvalidCallError
 from radserve.files import write_atomically
 from radserve.schema import columns
@@ -25,42 +24,7 @@ from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation
 from radserve.schema.types import ROUNDING
 
-_NOT_FINAL: Final = frozenset(
-    # The last one depends on --assure and --repair.
-    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNPROCESSABLE_ENTITY}
-)
 _BATCH: Final = 1000  # results after which a Parquet file is written again
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result of an existing file; `content` is its line or its cells."""
-
-    file: str
-    status: int | None
-    model: str | None
-    version: str | None
-    model_sha256: str | None
-    sha256: str | None
-    profile_sha256: str | None
-    repair: str | None
-    prevalence: float | None
-    content: Any
-
-    @property
-    def is_final(self) -> bool:
-        """Whether to keep it: a result, or a rejection that options cannot change. Other images are sent again."""
-        if self.status is None or self.status in _NOT_FINAL:
-            return False
-        return self.status < HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Options that change results: the repair of all images, and the prevalence if it is stated."""
-
-    repair: str | None = None
-    prevalence: float | None = None
 
 
 class ResultFile(Report):
@@ -89,7 +53,7 @@ class ResultFile(Report):
         if not path.exists():
             return cls.start(path)
         try:
-            rows = list(cls.read(path))
+            rows = list(read(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidCallError(f"--resume: {path} has no results that can be read ({error}).") from error
         others = {f"{row.model} {row.version}" for row in rows if row.model and row.model != model}
@@ -194,11 +158,6 @@ class ResultFile(Report):
         """Return the name under which an image is stored."""
         return file
 
-    @staticmethod
-    @abstractmethod
-    def read(path: Path) -> Iterable[Row]:
-        """Read the rows of a file; a last line that is not complete is ignored."""
-
 
 class JsonLinesFile(ResultFile):
     """One document per line."""
@@ -209,20 +168,6 @@ class JsonLinesFile(ResultFile):
 
     def _add(self, outcome: Outcome) -> bool:
         return self._report.add(outcome)
-
-    @staticmethod
-    def read(path: Path) -> Iterable[Row]:
-        """Read the rows of a file; a last line that is not complete is ignored."""
-        complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        for line in complete.split("\n") if complete else ():
-            document = json.loads(line)
-            model, problem = document.get("model", {}), document.get("problem", {})
-            status = problem.get("status") if problem else HTTPStatus.OK
-            sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
-            profile = document.get("profile") or {}
-            conditions = profile.get("sha256"), document.get("repair"), document.get("prevalence")
-            names = model.get("name"), model.get("version"), model.get("sha256")
-            yield Row(document["file"], status, *names, sha256, *conditions, line)
 
 
 class CsvFile(ResultFile):
@@ -241,22 +186,6 @@ class CsvFile(ResultFile):
     def name(file: str) -> str:
         """Return the name under which an image is stored."""
         return csv_name(file).encode(errors="backslashreplace").decode()
-
-    @staticmethod
-    def read(path: Path) -> Iterable[Row]:
-        """Read the rows of a file; a last line that is not complete is ignored."""
-        complete, end, _ = path.read_bytes().decode().rpartition("\r\n")
-        header, *rows = csv.reader(io.StringIO(complete + end, newline=""))
-        if tuple(header) != columns.NAMES:
-            raise ValueError("its columns are those of another release")
-        for cells in rows:
-            if len(cells) == len(header):
-                row = dict(zip(header, cells, strict=True))
-                status = int(row["status"]) if row["status"] else None
-                prevalence = float(row["prevalence"]) if row["prevalence"] else None
-                conditions = row["profile_sha256"] or None, row["repair"] or None, prevalence
-                names = row["model"], row["version"], row["model_sha256"]
-                yield Row(row["file"], status, *names, row["image_sha256"], *conditions, cells)
 
 
 class ParquetFile(ResultFile):
@@ -294,17 +223,6 @@ class ParquetFile(ResultFile):
     def name(file: str) -> str:
         """Return the name under which an image is stored."""
         return file.encode(errors="backslashreplace").decode()
-
-    @staticmethod
-    def read(path: Path) -> Iterable[Row]:
-        """Read the rows of a file."""
-        import pandas as pd
-
-        table = pd.read_parquet(path).astype(object)
-        for row in table.where(table.notna(), None).to_dict("records"):
-            conditions = row["profile_sha256"], row["repair"], row["prevalence"]
-            names = row["model"], row["version"], row["model_sha256"], row["image_sha256"]
-            yield Row(row["file"], row["status"], *names, *conditions, row)
 
 
 _FORMATS: Final[dict[str, type[ResultFile]]] = {".csv": CsvFile, ".jsonl": JsonLinesFile, ".parquet": ParquetFile}

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -56,11 +57,6 @@ def test_every_line_is_json_once_java_runs(server: Server) -> None:
     assert len(plain) <= 3, plain
 
 
-def test_a_start_logs_at_most_20_lines(store: Path, tmp_path: Path) -> None:
-    with running(store, tmp_path / "log") as started:
-        assert len(started.log.read_text().splitlines()) <= 20
-
-
 def test_a_normal_start_logs_no_warnings_of_torchserve(server: Server) -> None:
     assert [line for line in server.log_lines() if line["logger"] == "ModelServer"] == []
 
@@ -98,26 +94,38 @@ Classification.predict = _fails_once
 """
 
 
-def test_a_failed_request_has_one_line_with_traceback_and_request_id(store: Path, tmp_path: Path) -> None:
-    faulty = with_handler(store, tmp_path / "store", FAULT)
-    with running(faulty, tmp_path / "log", "--workers", "1") as server:
-        before = len(server.log.read_text().splitlines())
-        url = f"{server.url}/predictions/{NAME}"
-        body = json.dumps({"instances": [{"b64": narrow()}]})
-        headers = {"X-Request-Id": "test-301", "Content-Type": "application/json"}
-        document = httpx.post(url, content=body, headers=headers).json()
-        assert document["predictions"][0]["status"] == 500
-        assert httpx.post(url, content=FILM).status_code == 200
-        time.sleep(0.5)
-        lines = server.log.read_text().splitlines()[before:]
-        records = [json.loads(line) for line in lines]
-        (failure,) = [record for record in records if record["level"] == "ERROR"]
-        assert failure["logger"] == "handlers.torchserve_handler"
-        assert failure["model"] == f"{NAME} 1.0.0"
-        assert failure["request_id"] == "test-301"
-        assert "in _fails_once" in failure["message"]
-        assert failure["message"].endswith("LookupError")
-        assert "DOE^JANE" not in failure["message"].replace('raise LookupError("DOE^JANE")', "")
+@pytest.fixture(scope="module")
+def faulty(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+    """Run a server with the fault; return the number of lines that its start logged too."""
+    folder = tmp_path_factory.mktemp("faulty")
+    with running(with_handler(store, folder / "store", FAULT), folder / "log", "--workers", "1") as server:
+        await_text(server.log, "Model server started.", server.process)  # Java's last line
+        yield server, len(server.log.read_text().splitlines())
+
+
+def test_a_start_logs_at_most_20_lines(faulty: tuple[Server, int]) -> None:
+    _, lines = faulty
+    assert 0 < lines <= 20
+
+
+def test_a_failed_request_has_one_line_with_traceback_and_request_id(faulty: tuple[Server, int]) -> None:
+    server, before = faulty
+    url = f"{server.url}/predictions/{NAME}"
+    body = json.dumps({"instances": [{"b64": narrow()}]})
+    headers = {"X-Request-Id": "test-301", "Content-Type": "application/json"}
+    document = httpx.post(url, content=body, headers=headers).json()
+    assert document["predictions"][0]["status"] == 500
+    assert httpx.post(url, content=FILM).status_code == 200
+    time.sleep(0.5)
+    lines = server.log.read_text().splitlines()[before:]
+    records = [json.loads(line) for line in lines]
+    (failure,) = [record for record in records if record["level"] == "ERROR"]
+    assert failure["logger"] == "handlers.torchserve_handler"
+    assert failure["model"] == f"{NAME} 1.0.0"
+    assert failure["request_id"] == "test-301"
+    assert "in _fails_once" in failure["message"]
+    assert failure["message"].endswith("LookupError")
+    assert "DOE^JANE" not in failure["message"].replace('raise LookupError("DOE^JANE")', "")
 
 
 def test_a_worker_that_does_not_start_has_its_reason_in_the_log(store: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -145,48 +146,51 @@ def test_a_dead_torchserve_ends_the_supervisor_with_its_exit_code(store: Path, t
         assert "TorchServe exited with code" in server.log.read_text()
 
 
-def test_a_killed_supervisor_leaves_no_process(store: Path, tmp_path: Path) -> None:
-    with running(store, tmp_path / "log") as server:
-        processes = server.java() + server.workers()
-        os.kill(server.process.pid, signal.SIGKILL)
-        assert gone(processes)
+@pytest.fixture(scope="module")
+def impaired(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server with two workers for tests that kill its processes; the last one kills the supervisor."""
+    with running(store, tmp_path_factory.mktemp("impaired") / "log", "--workers", "2") as server:
+        yield server
 
 
-def ready(server: Server) -> bool:
-    return httpx.get(f"{server.health_url}/ready").status_code == 200
+def kill(workers: list[psutil.Process]) -> None:
+    """Kill workers; TorchServe starts others, and one that returns quickly is not noticed."""
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
-def test_a_model_without_workers_makes_the_server_unavailable_until_one_returns(store: Path, tmp_path: Path) -> None:
-    with running(store, tmp_path / "log", "--workers", "1") as server:
-        deadline = time.monotonic() + 60
-        while ready(server) and time.monotonic() < deadline:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for worker in server.workers():  # a worker that returns quickly is not noticed
-                    worker.kill()
-            time.sleep(0.05)
-        assert not ready(server)
-        while not ready(server) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert ready(server)
-        assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
-        messages = [line["message"] for line in server.log_lines() if line["logger"] == "radserve.server.monitor"]
-        assert any("unavailable: " in message and "0 of 1 workers are ready" in message for message in messages)
-        assert "ready: Every worker is ready." in messages
+def state(server: Server) -> str:
+    return str(httpx.get(f"{server.health_url}/ready").json()["state"])
 
 
-def test_a_server_with_one_of_two_workers_is_degraded_and_answers(store: Path, tmp_path: Path) -> None:
-    with running(store, tmp_path / "log", "--workers", "2") as server:
-        kept = server.workers()[0].pid
-        deadline = time.monotonic() + 60
-        state = ""
-        while state != "degraded" and time.monotonic() < deadline:
-            for worker in server.workers():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if worker.pid != kept:  # TorchServe starts another one
-                        worker.kill()
-            time.sleep(0.05)
-            response = httpx.get(f"{server.health_url}/ready")
-            assert response.status_code == 200
-            state = response.json()["state"]
-        assert state == "degraded"
-        assert httpx.post(f"{server.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
+def test_a_server_with_one_of_two_workers_is_degraded_and_answers(impaired: Server) -> None:
+    kept = impaired.workers()[0].pid
+    deadline = time.monotonic() + 60
+    while state(impaired) != "degraded" and time.monotonic() < deadline:
+        kill([worker for worker in impaired.workers() if worker.pid != kept])
+        time.sleep(0.05)
+        assert httpx.get(f"{impaired.health_url}/ready").status_code == 200
+    assert state(impaired) == "degraded"
+    assert httpx.post(f"{impaired.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
+
+
+def test_a_model_without_workers_makes_the_server_unavailable_until_they_return(impaired: Server) -> None:
+    deadline = time.monotonic() + 60
+    while httpx.get(f"{impaired.health_url}/ready").status_code == 200 and time.monotonic() < deadline:
+        kill(impaired.workers())
+        time.sleep(0.05)
+    assert httpx.get(f"{impaired.health_url}/ready").status_code == 503
+    while state(impaired) != "ready" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert httpx.get(f"{impaired.health_url}/ready").status_code == 200
+    assert httpx.post(f"{impaired.url}/predictions/{NAME}", content=FILM, timeout=30).status_code == 200
+    messages = [line["message"] for line in impaired.log_lines() if line["logger"] == "radserve.server.monitor"]
+    assert any("unavailable: " in message and "0 of 2 workers are ready" in message for message in messages)
+    assert messages[-1] == "ready: Every worker is ready."
+
+
+def test_a_killed_supervisor_leaves_no_process(impaired: Server) -> None:
+    processes = impaired.java() + impaired.workers()
+    os.kill(impaired.process.pid, signal.SIGKILL)
+    assert gone(processes)

@@ -7,9 +7,10 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from benchmarks.page import CHROMIUM
 from gateway.api import documentation
 from tests.gateway.application import client, gateway, serving
-from tests.gateway.page.conftest import CHROMIUM, PATIENCE
+from tests.gateway.page.conftest import PATIENCE
 
 
 def get(path: str, **headers: str) -> httpx.Response:

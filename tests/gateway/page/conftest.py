@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
+from benchmarks.page import CHROMIUM
 from tests.gateways import Gateway
 from tests.gateways import gateway as running_gateway
 from tests.repack import NAME
 from tests.server import Server
 
-CHROMIUM = "/usr/bin/chromium"
 FIREFOX = "/usr/bin/firefox-esr"
 PATIENCE = 40_000
 """Milliseconds; the tests share two cores with servers that start."""
