@@ -84,7 +84,8 @@ function showResult(heading, body, stored) {
 function showSeries(heading, body, stored) {
   heading.textContent = `Stored series of ${localTime(stored.time)}`;
   opened = [new StoredSeries(stored)];
-  body.replaceChildren(...notices({ ...stored, entry: stored.entry, heatMap: null }), make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, opened[0].element));
+  const mask = stored.outcomes.every(({ entry }) => !entry || entry.overlay) || null;
+  body.replaceChildren(...notices({ ...stored, prediction: { ...stored.prediction, ...("mask" in stored.prediction ? { mask } : {}) }, heatMap: null }), make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, opened[0].element));
 }
 
 /** Say what differs from the day of the result, and what is not kept. */

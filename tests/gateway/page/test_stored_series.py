@@ -58,6 +58,7 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
             "No volume: 1 slice of 4 is missing, because it could not be analysed."
         )
         expect(card.get_by_text("The image was not kept.")).to_be_visible()
+        expect(page.get_by_text("The mask was not kept")).to_have_count(0)
         expect(card.locator("canvas.overlay")).to_be_visible()
         card.get_by_role("button", name="Slice 2: could not be analysed").click()
         expect(card.locator(".no-picture")).to_have_text("This image was rejected, or its result is deleted.")
