@@ -22,9 +22,9 @@ const GONE = new Problem("This image was rejected, or its result is deleted.", {
  */
 export async function loadSeries(groupId) {
   const listed = await loadEntries(groupId);
-  if (listed.length === 0) throw new Problem("These results do not exist, or you may not view them.", { status: 404, canRetry: false });
-  const entries = await inParallel(listed, async ({ id }) => (await get(`api/results/${id}`)).json());
-  const outcomes = Array.from({ length: listed[0].group_size }, () => ({ problem: GONE }));
+  const entries = (await inParallel(listed, async ({ id }) => (await get(`api/results/${id}`)).json())).filter(({ prediction }) => prediction);
+  if (entries.length === 0) throw new Problem("These results do not exist, or you may not view them.", { status: 404, canRetry: false });
+  const outcomes = Array.from({ length: entries[0].group_size }, () => ({ problem: GONE }));
   for (const entry of entries) outcomes[entry.group_index] = { prediction: storedDocument(entry), entry };
   const { prediction, entry } = outcomes.find((outcome) => outcome.prediction);
   const served = await findVersion(prediction, connect);
