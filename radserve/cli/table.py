@@ -28,14 +28,13 @@ class Table(Report):
     """Table in pages of 1000 rows; keeps only the cells of a result in memory.
 
     Without a terminal, each result is one line with all columns, so that `cut`, `grep` and spreadsheets read it; what
-    is below the table goes to standard error.
+    is below the table follows in lines that begin with `#`.
     """
 
     streams = False
 
     def __init__(self) -> None:
         self._console = terminal.console()
-        self._notes = self._console if self._console.is_terminal else terminal.console(stderr=True)
         self._has_header = False
         self._rows: list[dict[str, Text]] = []
         self._models: set[ModelReference] = set()
@@ -58,17 +57,21 @@ class Table(Report):
             self._print_rows()
             for model in sorted(self._models, key=lambda model: (model.name, model.version)):
                 line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
-                self._notes.print(safe(line), soft_wrap=True)
+                self._print_note(line)
             for share in sorted(self._prevalence):
                 text = f"The probabilities assume that {percentage(share)} of the images are positive."
-                self._notes.print(text, soft_wrap=True)
+                self._print_note(text)
             if self._unchecked:
                 names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
-                self._notes.print(safe(f"Not checked, with the number of images: {names}"), soft_wrap=True)
+                self._print_note(f"Not checked, with the number of images: {names}")
         self._rows.clear()
         self._models.clear()
         self._prevalence.clear()
         self._unchecked.clear()
+
+    def _print_note(self, text: str) -> None:
+        mark = "" if self._console.is_terminal else "# "
+        self._console.print(safe(f"{mark}{text}"), soft_wrap=True)
 
     def _print_rows(self) -> None:
         if self._console.is_terminal:

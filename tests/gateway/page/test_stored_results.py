@@ -284,6 +284,8 @@ def test_a_file_that_is_compared_while_the_view_changes_is_analysed(opened: Open
 def test_two_versions_are_compared_on_the_same_image(opened: Opener, kept: Stored) -> None:
     first = kept.send(FILM, "chest/1.0.0", name="compared.png")
     kept.send(FILM, "chest/1.0.0", "explanations")
+    for _ in range(2):
+        kept.send(FILM, "chest/2.0.0")
     page = opened_result(opened, kept, first)
     page.get_by_label("Analyse again with version").select_option("2.0.0")
     page.get_by_role("button", name="Analyse and compare").click()

@@ -21,10 +21,12 @@ def test_a_pipe_gets_tab_separated_lines_with_all_columns(capsys: pytest.Capture
     write(table, Outcome("a\tb.png", predicted()), Outcome("c.png", long))
     write(table, Outcome("d.png", predicted()))  # another page
     captured = capsys.readouterr()
-    header, *lines = [line.split("\t") for line in captured.out.splitlines()]
+    rows = [line for line in captured.out.splitlines() if not line.startswith("# ")]
+    header, *lines = [line.split("\t") for line in rows]
     assert [dict(zip(header, line, strict=True))["File"] for line in lines] == [r"a\tb.png", "c.png", "d.png"]
     assert dict(zip(header, lines[1], strict=True))["Problem"] == str(long)
-    assert "archive sha256" in captured.err
+    assert f"# chest 1.0.0, archive sha256 {SHA256}\n" in captured.out
+    assert captured.err == ""
 
 
 @pytest.mark.usefixtures("in_terminal")
@@ -32,8 +34,7 @@ def test_a_terminal_gets_a_table_with_its_notes(capsys: pytest.CaptureFixture[st
     write(Table(), Outcome("a.png", predicted()))
     captured = capsys.readouterr()
     assert "\t" not in captured.out
-    assert "archive sha256" in captured.out
-    assert captured.err == ""
+    assert "\nchest 1.0.0, archive sha256" in captured.out
 
 
 def test_a_table_shows_label_percentage_and_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,12 +56,12 @@ def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFix
 
 def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted(prevalence=0.1)))
-    assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().err
+    assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().out
 
 
 def test_a_table_names_the_archive(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted()))
-    assert f"chest 1.0.0, archive sha256 {SHA256}\n" in capsys.readouterr().err
+    assert f"chest 1.0.0, archive sha256 {SHA256}\n" in capsys.readouterr().out
 
 
 def test_a_problem_is_distinct_from_a_result(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,9 +134,9 @@ def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None
 def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = [Outcome(f"{names}.png", predicted(unchecked=names)) for names in (["age"], ["age", "view"], [])]
     write(Table(), *outcomes, Outcome("b.png", PROBLEM))
-    assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().err
+    assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().out
     write(Table(), Outcome("a.png", predicted()))
-    assert "Not checked" not in capsys.readouterr().err
+    assert "Not checked" not in capsys.readouterr().out
 
 
 def test_an_unusual_or_repaired_image_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
