@@ -118,8 +118,11 @@ class RequestContext:
 
     def _is_logged(self, path: str, status: int) -> bool:
         if path in _PROBES:
-            previous, self._probe_status[path] = self._probe_status.get(path, 200), status
-            return status != previous
+            previous = self._probe_status.get(path)
+            if previous is None and status >= 400:
+                return False  # it starts
+            self._probe_status[path] = status
+            return previous is not None and status != previous
         return path not in _QUIET or status >= 400
 
 

@@ -187,8 +187,12 @@ def identify(document: Document, results: Mapping[str, Result]) -> Document:
 
 
 def history_details(document: Document, *, with_overlays: bool) -> dict[str, Details]:
-    """Return the details of the results of an annotated document, by id; without names of files."""
-    return {item["id"]: _details(item, with_overlays) for item in predictions(document) if is_prediction(item)}
+    """Return the details of the results of an annotated document, by id; without names of files.
+
+    Each has the volume of its group, so that the deletion of one result leaves it to the others.
+    """
+    volume = {"volume": document["volume"]} if document.get("volume") and "predictions" in document else {}
+    return {item["id"]: _details(item | volume, with_overlays) for item in predictions(document) if is_prediction(item)}
 
 
 def _details(item: Document, with_overlays: bool) -> Details:  # noqa: FBT001 - private
@@ -209,17 +213,20 @@ def _domain_status(item: Document) -> str | None:
 
 def history_entries(document: Document, verb: Verb, client: str, request_id: str, *, keep_names: bool) -> list[Result]:
     """Return the history entries of an annotated document; raises BadGatewayError without the model's checksum."""
+    items = predictions(document)
+    group: Document = {"group_id": new_id(), "group_size": len(items)} if len(items) > 1 else {}
     try:
         return [
             Result.model_validate(
                 item
+                | (group | {"group_index": index} if group else {})
                 | {"verb": verb, "client": client, "request_id": request_id, "image_sha256": item["image"]["sha256"]}
                 | {"model": item["model"]["name"], "certainty": (item.get("certainty") or {}).get("status")}
                 | {key: item["model"][key] for key in ("version", "sha256")}
                 | {"domain": _domain_status(item), "profile": (item.get("profile") or {}).get("name")}
                 | ({} if keep_names else {"filename": None})
             )
-            for item in predictions(document)
+            for index, item in enumerate(items)
             if is_prediction(item)
         ]
     except ValidationError as error:  # the server has no index of its model store, so it lacks the archive's checksum

@@ -35,7 +35,8 @@ async def results(
     more may follow.
     """
     store = _history(request, caller)
-    return await store.find(history.Query(**parameters.model_dump(), client=visible_client(caller)))
+    page = await store.find(history.Query(**parameters.model_dump(), client=visible_client(caller)))
+    return page.model_copy(update={"keeps_names": services.of(request).settings.keep_names})
 
 
 @router.get(
@@ -73,8 +74,10 @@ async def result(request: Request, caller: AuthenticatedCaller, result_id: Resul
 def _fields(details: Details | None) -> dict[str, object]:
     if details is None:
         return {}
-    kind = "mask" if "mask" in details.prediction else "heat_map"
-    return {"prediction": details.prediction, "overlay": None if details.overlay is None else kind}
+    prediction = dict(details.prediction)
+    volume = prediction.pop("volume", None)
+    kind = "mask" if "mask" in prediction else "heat_map"
+    return {"prediction": prediction, "overlay": None if details.overlay is None else kind, "volume": volume}
 
 
 async def _visible_result(request: Request, caller: Caller, result_id: str) -> Result:

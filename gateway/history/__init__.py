@@ -104,6 +104,10 @@ class Filter(BaseModel):
         str | None,
         Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the image as sent, in lower case."),
     ] = None
+    group: Annotated[
+        str | None,
+        Field(min_length=1, max_length=64, description="`group_id` of images that were sent together."),
+    ] = None
     text: Annotated[
         str | None,
         Field(min_length=1, max_length=128, description="Part of file name, id or image checksum, ignoring case."),
@@ -132,7 +136,7 @@ class Query(PageRequest):
     @property
     def values(self) -> dict[str, str | bool]:
         """Fields of a result, and the values that the filters demand; times and text are compared in other ways."""
-        names = {"image": "image_sha256", "explain": "explained"}
+        names = {"image": "image_sha256", "explain": "explained", "group": "group_id"}
         fields = self.model_dump(include={"client", "label", "model", "version", "positive", *names})
         return {names.get(name, name): value for name, value in fields.items() if value is not None}
 

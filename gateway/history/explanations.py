@@ -14,7 +14,8 @@ MAX_AGE: Final = timedelta(hours=1)
 """Longest time between a prediction and its explanation."""
 MAX_PREDICTIONS: Final = 100
 """Predictions of an image, newest first, that an explanation is compared with."""
-_INDIVIDUAL: Final = {"id", "time", "verb", "filename", "request_id", "probability", "explained"}
+_GROUP: Final = ("group_id", "group_index", "group_size")
+_INDIVIDUAL: Final = {"id", "time", "verb", "filename", "request_id", "probability", "explained", *_GROUP}
 """Fields that may differ between a prediction and its explanation; probabilities by rounding."""
 _INEXACT: Final = frozenset({"explanation", "probability", "probabilities", "domain"})
 """Keys of documents that differ, or may differ by rounding; the status of the domain is compared as a field."""

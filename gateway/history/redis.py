@@ -25,8 +25,8 @@ _PREFIX: Final = "radserve:history:1:"
 _INDEXES: Final = f"{_PREFIX}indexes"
 _ALL: Final = f"{_PREFIX}all"
 _LOW_CARDINALITY: Final = ("client", "label", "model")
-"""Fields whose indexes `_INDEXES` lists; images have almost as many indexes as there are results."""
-_INDEXED: Final = (*_LOW_CARDINALITY, "image_sha256")
+"""Fields whose indexes `_INDEXES` lists; images and groups have too many."""
+_INDEXED: Final = (*_LOW_CARDINALITY, "image_sha256", "group_id")
 
 _CONNECT_TIMEOUT: Final = 0.3
 _COMMAND_TIMEOUT: Final = 0.4
@@ -152,7 +152,7 @@ class RedisHistory:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(_key(result_id))
                 pipe.delete(_details_key(result_id))
-                for index in (*_indexes(result), _image_index(result.image_sha256)):
+                for index in (*_indexes(result), *_unlisted_indexes(result)):
                     pipe.zrem(index, Position.of(result).pack())
                 deleted, *_ = await pipe.execute()
         return bool(deleted)
@@ -179,7 +179,7 @@ class RedisHistory:
     def _add(self, pipe: Any, result: Result, details: Details | None) -> None:
         indexes = _indexes(result)
         pipe.set(_key(result.id), result.model_dump_json(exclude_none=True), pxat=result.time + self._retention)
-        for index in (*indexes, _image_index(result.image_sha256)):
+        for index in (*indexes, *_unlisted_indexes(result)):
             pipe.zadd(index, {Position.of(result).pack(): 0})
             pipe.pexpire(index, self._retention + _MARGIN)
         pipe.sadd(_INDEXES, *indexes)
@@ -291,6 +291,11 @@ def _index(name: str, value: str) -> str:
 
 def _indexes(result: Result) -> list[str]:
     return [_ALL, *(_index(name, getattr(result, name)) for name in _LOW_CARDINALITY)]
+
+
+def _unlisted_indexes(result: Result) -> list[str]:
+    group = [] if result.group_id is None else [_index("group_id", result.group_id)]
+    return [_image_index(result.image_sha256), *group]
 
 
 def _image_index(image_sha256: str) -> str:

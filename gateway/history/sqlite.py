@@ -18,7 +18,7 @@ _BATCH: Final = 1000
 """Rows that one transaction deletes, so that others can write in between."""
 _COLUMNS: Final = tuple(Result.model_fields)
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)}"
-_INDEXED: Final = ("image_sha256", "client", "label", "model")
+_INDEXED: Final = ("group_id", "image_sha256", "client", "label", "model")
 """Filters with an index, the most selective first."""
 
 

@@ -16,7 +16,7 @@ from gateway.errors import HistoryError
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """`user_version` of the files that this release writes; it converts those of older schemas."""
 _BUSY_TIMEOUT: Final = 0.6
 """Seconds to wait for another process' transaction; less than a prediction waits for the history."""
@@ -42,7 +42,10 @@ CREATE TABLE results (
     filename TEXT,
     folded TEXT,
     request_id TEXT NOT NULL,
-    explained INTEGER NOT NULL DEFAULT 0
+    explained INTEGER NOT NULL DEFAULT 0,
+    group_id TEXT,
+    group_index INTEGER,
+    group_size INTEGER
 ) STRICT
 """
 _NEW_COLUMNS: Final = {
@@ -52,6 +55,9 @@ _NEW_COLUMNS: Final = {
     "prevalence": "REAL",
     "profile": "TEXT",
     "explained": "INTEGER NOT NULL DEFAULT 0",
+    "group_id": "TEXT",
+    "group_index": "INTEGER",
+    "group_size": "INTEGER",
 }
 """Columns that older schemas lack, and their types."""
 _DETAILS: Final = """
@@ -72,6 +78,7 @@ _INDEXES: Final = {
     "results_label": "label, time, id",
     "results_client": "client, time, id",
     "results_image_sha256": "image_sha256, time, id",
+    "results_group_id": "group_id, time, id",
 }
 
 

@@ -14,7 +14,7 @@ const SHELL = [
   "js/prediction.js", "js/predictive_values.js", "js/prevalence.js", "js/probabilities.js", "js/problems.js", "js/queue.js", "js/recent_files.js",
   "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js",
   "js/series_request.js", "js/series_start.js", "js/series_summary.js", "js/series_view.js", "js/service.js", "js/service_state.js",
-  "js/slice_scroll.js", "js/stored_result.js", "js/strip.js", "js/theme.js", "js/thumbnails.js", "js/upload.js", "js/verdict.js", "js/viewer.js",
+  "js/slice_scroll.js", "js/stored_result.js", "js/stored_series.js", "js/strip.js", "js/theme.js", "js/thumbnails.js", "js/upload.js", "js/verdict.js", "js/viewer.js",
   "js/viewer_gestures.js", "js/waiting_list.js", "js/window_level.js", "js/windowing.js", "js/zip_reader.js", "js/zip_writer.js",
 ].map((path) => new URL(path, self.registration.scope).href);
 

@@ -155,7 +155,7 @@ class ServeOptions(Publication):
         "Run directory (0700): sockets, configuration, extracted archives; temporary by default.",
     )
     startup_timeout: float = setting(
-        120.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds after which a start fails; a busy machine can need more."
+        300.0, "RADSERVE_STARTUP_TIMEOUT", "Seconds after which a start fails; a busy machine can need more."
     )
     drain_delay: float = setting(
         0.0, "RADSERVE_DRAIN_DELAY", "Seconds for which a stopping server still answers while /ready returns 503."

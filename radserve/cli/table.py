@@ -1,35 +1,41 @@
-"""Writes outcomes as a table to standard output."""
+"""Writes outcomes as a table to a terminal, or as tab-separated lines to a pipe or file."""
 
 from collections import Counter
 from typing import Final
 
+import typer
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from radserve.cli import terminal
 from radserve.cli.report import Outcome, Problem, Report
-from radserve.cli.terminal import safe
+from radserve.cli.terminal import encodable, safe
 from radserve.schema.percentage import percentage
 from radserve.schema.prediction import ImageResult, ModelReference, Prediction
 from radserve.schema.segmentation import Segmentation
 
 _PAGE: Final = 1000
-_PIPE_WIDTH: Final = 400
 _COLUMNS: Final = (
     *("File", "Label", "Domain", "Repair", "Warning", "Model output", ">Probability", ">Area", ">mm²", ">Box"),
     *(">Positive", ">Threshold", ">Version", "Problem"),
 )
-"""As for `terminal.table`; except for the first two, empty ones are omitted from a page."""
+"""As for `terminal.table`; except for the first two, empty ones are omitted from a page on a terminal."""
+_NAMES: Final = tuple(name.removeprefix(">") for name in _COLUMNS)
 _MIN_WIDTH: Final = 24  # characters of the columns with sentences
 
 
 class Table(Report):
-    """Table in pages of 1000 rows; keeps only the cells of a result in memory."""
+    """Table in pages of 1000 rows; keeps only the cells of a result in memory.
+
+    Without a terminal, each result is one line with all columns, so that `cut`, `grep` and spreadsheets read it; what
+    is below the table follows in lines that begin with `#`.
+    """
 
     streams = False
 
     def __init__(self) -> None:
-        self._console = terminal.console(pipe_width=_PIPE_WIDTH)
+        self._console = terminal.console()
+        self._has_header = False
         self._rows: list[dict[str, Text]] = []
         self._models: set[ModelReference] = set()
         self._prevalence: set[float] = set()
@@ -48,30 +54,43 @@ class Table(Report):
     def flush(self) -> None:
         """Print a page, the archives of its results, and what they do not rest on."""
         if self._rows:
-            self._console.print(_page(self._rows))
+            self._print_rows()
             for model in sorted(self._models, key=lambda model: (model.name, model.version)):
                 line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
-                self._console.print(safe(line), soft_wrap=True)
+                self._print_note(line)
             for share in sorted(self._prevalence):
                 text = f"The probabilities assume that {percentage(share)} of the images are positive."
-                self._console.print(text, soft_wrap=True)
+                self._print_note(text)
             if self._unchecked:
                 names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
-                self._console.print(safe(f"Not checked, with the number of images: {names}"), soft_wrap=True)
+                self._print_note(f"Not checked, with the number of images: {names}")
         self._rows.clear()
         self._models.clear()
         self._prevalence.clear()
         self._unchecked.clear()
 
+    def _print_note(self, text: str) -> None:
+        mark = "" if self._console.is_terminal else "# "
+        self._console.print(safe(f"{mark}{text}"), soft_wrap=True)
+
+    def _print_rows(self) -> None:
+        if self._console.is_terminal:
+            self._console.print(_page(self._rows))
+            return
+        if not self._has_header:
+            typer.echo("\t".join(map(encodable, _NAMES)))
+        self._has_header = True
+        for row in self._rows:
+            typer.echo("\t".join(row[name].plain if name in row else "" for name in _NAMES))
+
 
 def _page(rows: list[dict[str, Text]]) -> RichTable:
-    names = [name.removeprefix(">") for name in _COLUMNS]
-    shown = [index for index, name in enumerate(names) if index < 2 or any(name in row for row in rows)]
-    cells = ([row.get(names[index], "") for index in shown] for row in rows)
+    shown = [index for index, name in enumerate(_NAMES) if index < 2 or any(name in row for row in rows)]
+    cells = ([row.get(_NAMES[index], "") for index in shown] for row in rows)
     table = terminal.table(*(_COLUMNS[index] for index in shown), rows=cells)
     table.collapse_padding = False
     for index, column in zip(shown, table.columns, strict=True):
-        if names[index] in ("Warning", "Problem"):
+        if _NAMES[index] in ("Warning", "Problem"):
             column.min_width = _MIN_WIDTH
     return table
 

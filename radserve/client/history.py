@@ -29,6 +29,8 @@ class Filters(TypedDict, total=False):
         Start (inclusive) and end (exclusive), with time zones.
     image
         SHA-256 of the image as sent, such as `result.image.sha256`.
+    group
+        `group_id` of images that were sent together.
     text
         Part of the file name, of the id or of the image's checksum.
     """
@@ -41,6 +43,7 @@ class Filters(TypedDict, total=False):
     since: datetime | None
     until: datetime | None
     image: str | None
+    group: str | None
     text: str | None
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,13 +14,13 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 async def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> asyncio.subprocess.Process:
-    """Start a process in `folder`; its output goes to standard error."""
+    """Start a process in `folder`, without its standard output: what it logs goes to standard error."""
     return await asyncio.create_subprocess_exec(
         *command,
         env=environment,
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
+        stdout=asyncio.subprocess.DEVNULL,
         # In its own session, Ctrl-C does not reach it: the supervisor drains it first.
         start_new_session=True,
         preexec_fn=die_with_parent,

@@ -271,8 +271,6 @@ class Nginx:
         text = configuration.render(self._options, self._upstreams, self.folder, self._cache)
         self._configuration.write_text(text, encoding="utf-8")
         _require_writable(self._options.access_log)
-        if os.geteuid() == 0:
-            logger.warning("nginx runs as root, because this program does; use an unprivileged user")
 
     def _show_certificate(self) -> None:
         """Copy the certificate where the supervisor, possibly in another container, reads when it expires."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,8 @@ async def run(options: ProxyOptions, server: Upstreams) -> int:
     options.require_safe()
     require_free(options.listens)
     require_private(server.run_directory)
+    if os.geteuid() == 0:
+        logger.warning("nginx runs as root, because this program does; use an unprivileged user")
     nginx = Nginx(options, server)
     stop = stop_event()
     tasks = BackgroundTasks()

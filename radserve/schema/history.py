@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StrictBool, model_validator
 
 from radserve.schema.domain import Repair
-from radserve.schema.types import Document, Fraction, Sha256, Text
+from radserve.schema.types import Count, Document, Fraction, Sha256, Text
 
 HistoryState = Literal["kept", "off", "unavailable"]
 """Key `history` of a gateway's prediction response; `unavailable`: the history could not be reached."""
@@ -22,6 +22,9 @@ class HistoryEntry(Document):
     name of the API key, or the subject of the token. `domain` is the status of the comparison with the training
     images, `off` if the operator disabled it; None without a detector. For `explained` results a heat map was computed;
     it belongs to its prediction, and `verb` is `explanations` only if there was none in the hour before.
+
+    Images of one request share a `group_id`. `group_index` counts them from 0 in the order in which they were sent, and
+    `group_size` is their number, including rejected ones. The three are None for an image that was sent alone.
     """
 
     id: Text
@@ -43,6 +46,9 @@ class HistoryEntry(Document):
     filename: str | None = None
     request_id: str = ""
     explained: StrictBool = False
+    group_id: Text | None = None
+    group_index: Count | None = None
+    group_size: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -57,15 +63,22 @@ class StoredResult(HistoryEntry):
 
     `prediction` is the prediction document without its mask or heat map, None for results of older releases. `overlay`
     is what `/overlay` of the result returns, None if it is not stored. `has_image` says whether `/image` has the image.
+    `volume` is that of the masks of its group when they were sent; None without one.
     """
 
     prediction: Mapping[str, Any] | None = None
     overlay: Literal["mask", "heat_map"] | None = None
     has_image: StrictBool = False
+    volume: Mapping[str, Any] | None = None
 
 
 class HistoryPage(Document):
-    """Page of the history, newest first; `next` is the cursor of the following page, None on the last one."""
+    """Page of the history, newest first; `next` is the cursor of the following page, None on the last one.
+
+    `keeps_names` says whether the gateway stores file names, so that a search for them can find any; None in older
+    releases.
+    """
 
     results: tuple[HistoryEntry, ...]
     next: str | None
+    keeps_names: StrictBool | None = None

@@ -32,7 +32,7 @@ class ServerOptions:
     domain: Mode = "strict"  # images unlike the training images: rejected, marked, or not compared
     worker_start: WorkerStart = "fork"
     requests: int = 128  # open at a time, of all clients
-    startup_timeout: float = 120.0
+    startup_timeout: float = 300.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
     drain_delay: float = 0.0  # a stopping server still answers, while /ready tells load balancers
     proxy: ProxyOptions | None = None  # None if the proxy is another process

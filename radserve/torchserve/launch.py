@@ -46,6 +46,7 @@ _JVM: Final = (
     "-XX:+IgnoreUnrecognizedVMOptions",  # Java 17 to 22 do not know the next one
     "--sun-misc-unsafe-memory-access=allow",
     "-Dfile.encoding=UTF-8",
+    "-XX:+DisplayVMOutputToStderr",  # the report of a crash; standard output is discarded
     "-Dio.netty.allocator.maxOrder=7",  # 1 MiB instead of 16 MiB is reserved for each group of short buffers
 )
 _FIRST_HEAP: Final = 256 << 20

@@ -162,12 +162,10 @@ def test_container_port_is_that_of_nginx(container: dict[str, Any]) -> None:
 def test_probes_use_ready_and_live_and_allow_a_slow_start(
     container: dict[str, Any],
 ) -> None:
-    from radserve.server.options import ServerOptions
-
     startup = container["startupProbe"]
     assert startup["httpGet"]["path"] == "/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/live"
-    assert startup["periodSeconds"] * startup["failureThreshold"] > ServerOptions.startup_timeout
+    assert startup["periodSeconds"] * startup["failureThreshold"] > float(option(container, "--startup-timeout"))
 
 
 def test_drain_ends_before_sigkill(container: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 // What the user states about images that do not state it themselves, and what a result says about the model's scope.
 
 import { announce, button, byId, make, terms } from "./dom.js";
+import { uncapitalize } from "./format.js";
 
 const FIELDS = ["age", "view"];
+const SHOWN = 2; // attributes that the line names; its details have all
 const NAMES = {
   age: "Age", species: "Species", modality: "Modality", body_part: "Body part", view: "View", orientation: "Orientation",
   laterality: "Laterality", presentation: "Presentation intent", polarity: "Polarity",
@@ -36,11 +38,18 @@ export function noteShared(header, count) {
 const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");
 
 /** Say which attributes were read, which the user assured, and which are unknown. */
-export function scopeTerms({ checked = [], unchecked = [], assurances: assured = null }) {
+export function scopeTerms({ image, checked = [], unchecked = [], assurances: assured = null }) {
   if (checked.length + unchecked.length === 0 && assured === null) return null;
   return make("div", { class: "scope" }, terms([
     ["Checked in the file", listed(checked)],
     ["Assured by you", Object.entries(assured ?? {}).map(([name, value]) => `${NAMES[name] ?? name} ${value}`).join(", ")],
-    ["Not checked", listed(unchecked)],
-  ]), unchecked.length ? make("p", { class: "small" }, "Neither the file nor you state what is not checked. The result holds only if the image is within the model's scope.") : null);
+  ]), unchecked.length ? make("details", { class: "unchecked" }, make("summary", {}, uncheckedText(image.format, unchecked)),
+    make("p", { class: "small" }, `Not checked: ${listed(unchecked)}. The result holds only if the image is within the model's scope.`)) : null);
+}
+
+/** Say in one line what a file does not state: "A PNG file does not state age, view …: check them yourself". */
+function uncheckedText(format, unchecked) {
+  const file = format === "dicom" ? "This DICOM file" : `${format === "npy" ? "An" : "A"} ${format.toUpperCase()} file`;
+  const names = unchecked.map((name) => uncapitalize(NAMES[name] ?? name));
+  return `${file} does not state ${names.slice(0, SHOWN).join(", ")}${names.length > SHOWN ? " …" : ""}: check ${names.length > 1 ? "them" : "it"} yourself`;
 }

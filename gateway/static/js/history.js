@@ -22,9 +22,10 @@ export async function open({ isNew = false } = {}) {
   const { hash } = location;
   const { state } = window.history;
   closeOpened();
-  byId("view-history").classList.toggle("one", requested.ids.length > 0);
-  if (requested.ids.length > 0) {
-    await showOpened(requested.ids, { isNew, back });
+  const isOpened = requested.ids.length > 0 || requested.group !== null;
+  byId("view-history").classList.toggle("one", isOpened);
+  if (isOpened) {
+    await showOpened(requested, { isNew, back });
     return;
   }
   address = requested;
@@ -98,9 +99,10 @@ async function showPage() {
   if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
   const isLatest = () => number === pageNumber;
   await attempt(async () => {
-    const { results, next } = await (await get(`api/results?${parameters}`)).json();
+    const { results, next, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry), remove }), { isFirst: cursors.length === 0, isLast: next === null, isFiltered }));
+    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFirst: cursors.length === 0, isLast: next === null, isFiltered, open: remember }));
+    byId("names-note").hidden = keepsNames !== false;
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
       byId("history-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 7, class: "nothing" }, text)));
@@ -115,7 +117,7 @@ async function showPage() {
 }
 
 /** Remember with the address which row is opened, and where the list is scrolled. */
-function remember({ id }) {
+function remember(id) {
   left = { id, scroll: scrollY };
   window.history.replaceState(left, "");
 }

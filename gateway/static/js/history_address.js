@@ -2,22 +2,25 @@
 
 const ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const OPENED = new RegExp(`^#history/(${ID})(?:/(${ID}))?$`);
+const SERIES = new RegExp(`^#history/series/(${ID})$`);
 const LIST = /^#history(?:\?(.*))?$/;
 
 /** Names of the filters, in addresses as in the API; `since` and `until` are dates in addresses. */
 export const FILTERS = ["model", "version", "label", "positive", "explain", "since", "until", "image", "text"];
 
 /**
- * Parse a hash: `ids` are those of the results to show, none for a list.
+ * Parse a hash: `ids` are those of the results to show, `group` that of results that were sent together; none for a list.
  *
  * `filters` has the values that are set, `cursors` the pages up to the current one, without the first.
  */
 export function parseAddress(hash) {
   const opened = OPENED.exec(hash);
-  if (opened) return { ids: opened.slice(1).filter(Boolean), filters: {}, cursors: [] };
+  if (opened) return { ids: opened.slice(1).filter(Boolean), group: null, filters: {}, cursors: [] };
+  const series = SERIES.exec(hash);
+  if (series) return { ids: [], group: series[1], filters: {}, cursors: [] };
   const parameters = new URLSearchParams(LIST.exec(hash)?.[1] ?? "");
   const filters = Object.fromEntries(FILTERS.map((name) => [name, parameters.get(name)?.trim() ?? ""]).filter(([, value]) => value));
-  return { ids: [], filters, cursors: parameters.getAll("cursor").filter(Boolean) };
+  return { ids: [], group: null, filters, cursors: parameters.getAll("cursor").filter(Boolean) };
 }
 
 /** Return the address of a page of the list. */
@@ -28,6 +31,9 @@ export function listAddress(filters, cursors = []) {
 
 /** Return the address of one result, or of two side by side. */
 export const resultAddress = (...ids) => `#history/${ids.join("/")}`;
+
+/** Return the address of results that were sent together, as one series. */
+export const seriesAddress = (group) => `#history/series/${group}`;
 
 /** Return the query of the API: dates become local midnights, the last day counts to its end. */
 export function apiQuery(filters) {

@@ -37,9 +37,9 @@ export function showComparison(body, pair) {
 /** Return the picture of a card, or what says that it is missing until its file is added. */
 function pictureOf(card, canAdd) {
   if (card && (card.hasImage || card.hasOverlay)) return card.viewer.element;
-  const text = make("p", { class: "small" }, `No picture: the server did not keep this image.${card && canAdd ? " Add its file to see it." : ""}`);
-  if (card) card.onImage = () => text.replaceWith(card.viewer.element);
-  return text;
+  const placeholder = make("p", { class: "placeholder" }, `No picture: the server did not keep this image.${card && canAdd ? " Add its file to see it." : ""}`);
+  if (card) card.onImage = () => placeholder.replaceWith(card.viewer.element);
+  return placeholder;
 }
 
 const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}, ${localTime(entry.time)}`;

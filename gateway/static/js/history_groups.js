@@ -5,6 +5,7 @@ import { displayName } from "./display.js";
 import { doubtText, isDoubtful } from "./domain.js";
 import { button, make } from "./dom.js";
 import { isUncertain, localTime } from "./format.js";
+import { seriesAddress } from "./history_address.js";
 
 /** Return consecutive entries of one request together, in lists. */
 export function groupEntries(entries) {
@@ -16,8 +17,8 @@ export function groupEntries(entries) {
   return groups;
 }
 
-const isSameRequest = (one, other) => Boolean(one.request_id)
-  && ["request_id", "time", "model", "version", "client", "verb"].every((name) => one[name] === other[name]);
+const isSameRequest = (one, other) => (one.group_id ? one.group_id === other.group_id : Boolean(one.request_id)
+  && ["request_id", "time", "model", "version", "client", "verb"].every((name) => one[name] === other[name]));
 
 const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
 const isUncertainEntry = (entry) => !isDoubtfulEntry(entry) && isUncertain({ certainty: { status: entry.certainty } });
@@ -49,17 +50,17 @@ const noFinding = (reason) => ({ text: `No finding: ${reason}`, look: "tag uncer
 /**
  * Return the rows of a page of entries; `row(entry)` makes that of one.
  *
- * `isFirst` and `isLast` say whether no page comes before or after it. Of a filtered list, nothing is summarised.
+ * `open(id)` is called before a row is opened. `isFirst` and `isLast` say whether no page comes before or after it. Of a filtered list, nothing is summarised.
  */
-export function rowsOf(entries, row, { isFirst, isLast, isFiltered }) {
+export function rowsOf(entries, row, { isFirst, isLast, isFiltered, open }) {
   return groupEntries(entries).flatMap((group) => {
     if (group.length === 1) return [row(group[0])];
     const isPart = (!isFirst && group[0] === entries[0]) || (!isLast && group.at(-1) === entries.at(-1));
-    return foldedRows(group, row, isPart, isFiltered);
+    return foldedRows(group, row, { isPart, isFiltered, open });
   });
 }
 
-function foldedRows(group, row, isPart, isFiltered) {
+function foldedRows(group, row, { isPart, isFiltered, open }) {
   // As sent: ids increase. The list has the newest first.
   const rows = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)).map(row);
   rows.forEach((line, index) => {
@@ -67,7 +68,7 @@ function foldedRows(group, row, isPart, isFiltered) {
     line.classList.add("slice-row");
     if (!isPart && !isFiltered) line.querySelector(".file").prepend(`${index + 1} of ${group.length}: `);
   });
-  const [{ time, model, version, client }] = group;
+  const [{ time, model, version, client, group_id: id, group_size: size }] = group;
   const known = archiveVersion(group[0]);
   const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);
   const isWhole = !isPart && !isFiltered;
@@ -79,14 +80,18 @@ function foldedRows(group, row, isPart, isFiltered) {
     for (const line of rows) line.hidden = isOpen;
   }, { class: "quiet", "aria-expanded": "false" });
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
-  const head = make("tr", { role: "row", class: "group-row" },
+  const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)} as one series`, on: { click: () => open(id) } }, "Open") : null;
+  const head = make("tr", { role: "row", class: "group-row", "data-id": id },
     cell("time", make("time", { datetime: time }, localTime(time))),
     cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
     cell("what", make("span", { class: look }, text), [...notes, isPart && !isFiltered ? "On this page only" : []].flat().map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
     cell("file", isWhole ? `${group.length} ${things} sent together` : `${group.length} of this request ${isPart ? "on this page" : "match"}`, isPart ? make("div", { class: "small" }, "Others may be on a neighbouring page") : null),
     cell("extra", client),
-    cell("act", toggle));
+    cell("act", link, toggle));
+  head.addEventListener("click", (event) => {
+    if (!event.target.closest("a, button") && !getSelection().toString()) link?.click();
+  });
   return [head, ...rows];
 }
 

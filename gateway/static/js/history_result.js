@@ -6,7 +6,7 @@ import { expectNone } from "./claims.js";
 import { displayName } from "./display.js";
 import { announce, button, byId, make, terms } from "./dom.js";
 import { localTime, percent } from "./format.js";
-import { listAddress, resultAddress } from "./history_address.js";
+import { listAddress, resultAddress, seriesAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
 import { missingImage } from "./missing_image.js";
@@ -14,33 +14,39 @@ import { checkCatalog, parsePrediction } from "./prediction.js";
 import { forget } from "./recent_files.js";
 import { show, toProblem } from "./rejections.js";
 import { loadStored, statedIn, StoredResult } from "./stored_result.js";
+import { loadSeries, StoredSeries } from "./stored_series.js";
 
 const MAX_OTHERS = 10;
+const MAX_LOADED = 100; // of which the different ones are shown
+const OUTPUT = ["model", "version", "sha256", "label", "probability", "positive", "domain", "repair", "certainty", "prevalence", "profile"];
 let opened = []; // cards that are shown, to release their images
 let current = null; // names what is shown or loaded last
 
-/** Show one result, or two side by side; `isNew` moves the focus, `back` returns to the list. */
-export async function showOpened(ids, { isNew, back }) {
+/** Show one result, two side by side, or those of a group as one series; `isNew` moves the focus, `back` returns to the list. */
+export async function showOpened({ ids, group }, { isNew, back }) {
   const own = Symbol("opened");
   current = own;
   const region = byId("opened");
-  const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, ids.length > 1 ? "Comparison" : "Stored result");
+  const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, group ? "Stored series" : ids.length > 1 ? "Comparison" : "Stored result");
   const head = make("div", { class: "section-head" }, heading, button("All results", back, { class: "quiet" }));
   const body = make("div", { class: "opened-body" }, make("p", { class: "small", role: "status" }, "Loading …"));
   region.replaceChildren(head, body);
   region.hidden = false;
   if (isNew) heading.focus();
   try {
-    const stored = await Promise.all(ids.map((id) => loadStored(id)));
+    const stored = group ? await loadSeries(group) : await Promise.all(ids.map((id) => loadStored(id)));
     if (current !== own) return;
-    if (stored.length > 1) opened = showComparison(body, stored);
+    if (group) showSeries(heading, body, stored);
+    else if (stored.length > 1) opened = showComparison(body, stored);
     else {
-      head.append(button("Delete", () => remove(stored[0].entry, back), { class: "quiet" }));
+      const { entry } = stored[0];
+      if (entry.group_size > 1) head.append(make("a", { class: "open", href: seriesAddress(entry.group_id) }, `Open all ${entry.group_size} that were sent together`));
+      head.append(button("Delete", () => remove(entry, back), { class: "quiet" }));
       showResult(heading, body, stored[0]);
     }
     announce(`${heading.textContent} loaded.`);
   } catch (error) {
-    if (current === own) body.replaceChildren(failure(error, () => showOpened(ids, { isNew: false, back })));
+    if (current === own) body.replaceChildren(failure(error, () => showOpened({ ids, group }, { isNew: false, back })));
   }
 }
 
@@ -73,6 +79,13 @@ function showResult(heading, body, stored) {
     make("h2", { class: "visually-hidden" }, "Result"),
     make("ul", { class: "results" }, card ? card.element : summary(entry)),
     others(stored, card));
+}
+
+function showSeries(heading, body, stored) {
+  heading.textContent = `Stored series of ${localTime(stored.time)}`;
+  opened = [new StoredSeries(stored)];
+  const mask = stored.outcomes.every(({ entry }) => !entry || entry.overlay) || null;
+  body.replaceChildren(...notices({ ...stored, prediction: { ...stored.prediction, ...("mask" in stored.prediction ? { mask } : {}) }, heatMap: null }), make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, opened[0].element));
 }
 
 /** Say what differs from the day of the result, and what is not kept. */
@@ -110,16 +123,20 @@ function others({ entry, prediction }, card) {
   return section;
 }
 
+/** Return results without those that say the same as a newer one. */
+export const distinct = (entries) => [...Map.groupBy(entries, (entry) => JSON.stringify(OUTPUT.map((name) => entry[name]))).values()].map(([newest]) => newest);
+
 async function loadOthers(entry, list) {
-  const parameters = new URLSearchParams({ image: entry.image_sha256, limit: MAX_OTHERS + 1 });
-  const { results } = await (await get(`api/results?${parameters}`)).json();
-  const others = results.filter(({ id }) => id !== entry.id).slice(0, MAX_OTHERS);
+  const parameters = new URLSearchParams({ image: entry.image_sha256, limit: MAX_LOADED });
+  const { results, next } = await (await get(`api/results?${parameters}`)).json();
+  const different = distinct(results.filter(({ id }) => id !== entry.id));
+  const others = different.slice(0, MAX_OTHERS);
   list.replaceChildren(...others.map((other) => make("li", {},
     make("div", {}, make("span", {}, displayName(archiveVersion(other), other.model)), make("span", { class: "identifier" }, ` ${other.model} ${other.version}`)),
     make("div", { class: "small" }, localTime(other.time)), finding(other).tag,
     make("a", { class: "open", href: resultAddress(entry.id, other.id), "aria-label": `Compare with the result of ${localTime(other.time)}, version ${other.version}` }, "Compare"))));
   if (others.length === 0) list.append(make("li", { class: "small" }, "There are no other results of this image."));
-  if (results.length > MAX_OTHERS) list.append(make("li", {}, make("a", { class: "open", href: listAddress({ image: entry.image_sha256 }) }, "All results of this image")));
+  if (different.length < results.length - 1 || different.length > MAX_OTHERS || next !== null) list.append(make("li", {}, make("a", { class: "open", href: listAddress({ image: entry.image_sha256 }) }, "All results of this image")));
 }
 
 /** Offer to analyse the image again, with any served version of the model. */

@@ -26,7 +26,7 @@ export function describe(problem, subject) {
     subject ? make("p", { class: "small" }, `Read as ${subject}`) : null,
     make("p", { class: "reason" }, problem.message),
     problem.detail ? make("p", { class: "small" }, `Details: ${problem.detail}`) : null,
-    problem.requestId ? make("p", { class: "small" }, `Status ${problem.status}, request ${problem.requestId}`) : null,
+    problem.requestId ? make("details", { class: "small" }, make("summary", {}, "For the administrator"), make("p", {}, `Status ${problem.status}, request ${problem.requestId}`)) : null,
   ];
 }
 

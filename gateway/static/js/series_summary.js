@@ -33,6 +33,7 @@ export function volumeOf(stack, outcomes, declared) {
   if (missing) return { reason: `${slices(missing)} of ${outcomes.length} ${missing === 1 ? "is" : "are"} missing, because ${missing === 1 ? "it" : "they"} could not be analysed` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
   if (isMarkedOnlyInDoubt(outcomes)) return { reason: `the marked slices are ${doubtText(doubtsOf(outcomes, isMarked))}` };
+  if (stack.kind === "stored") return typeof declared?.ml === "number" ? { ml: declared.ml } : { reason: declared?.reason?.replace(/^No volume: |\.$/g, "") ?? "it was not kept" };
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
   if (stack.extent.includes(null)) return { reason: "the distance between the slices is unknown" };
@@ -58,9 +59,10 @@ export function volumeText(stack, outcomes, declared) {
   const { ml, reason } = volumeOf(stack, outcomes, declared);
   if (reason) return `No volume: ${reason}.`;
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
-  const distance = stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`;
+  const distance = () => (stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`);
+  const source = stack.kind === "stored" ? "as measured when the slices were sent" : `from the areas and ${distance()}`;
   const doubts = doubtsOf(outcomes, isMarked);
-  return `Marked volume (not validated): ${millilitres(ml)}, from the areas and ${distance}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
+  return `Marked volume (not validated): ${millilitres(ml)}, ${source}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
 /** Return what limits the stack, in sentences. */
@@ -79,7 +81,8 @@ export function warnings(stack, outcomes) {
     sizes.size > 1 ? `The slices have different sizes: ${[...sizes].join(", ")} pixels.` : null,
     stack.isParallel ? null : "The slices are not parallel.",
     stack.isIrregular ? "The distances between the slices vary." : null,
-    order === "position" ? null : `The slices are ordered by ${ORDERS[order]}: the files state no common position.`,
+    order === "sent" ? "The images are shown in the order in which they were sent. This server keeps neither their positions nor whether they are of one examination." : null,
+    order === "position" || order === "sent" ? null : `The slices are ordered by ${ORDERS[order]}: the files state no common position.`,
   ].filter(Boolean);
 }
 

@@ -27,13 +27,14 @@ export class SeriesResult {
   constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
     Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
     this.masks = new Map(); // index -> canvas
+    this.pending = new Set(); // indices of masks that are being drawn
     this.states = outcomes.map((outcome) => sliceState(outcome, version));
     this.first = outcomes.find(({ prediction }) => prediction).prediction;
     this.isMask = "mask" in this.first;
     this.finding = headline(outcomes, version);
     const { model } = this.first;
     this.modelName = displayName(version, model.name);
-    this.pictures = new SlicePictures(stack.items.map(({ file }) => file), outcomes, `${model.name}/${model.version}`, options);
+    this.pictures = this.openPictures(stack.items.map(({ file }) => file), `${model.name}/${model.version}`, options);
     this.viewer = new Viewer(this.first.image, name, { isDicom: this.first.image.format === "dicom", overlayName: this.isMask ? "mask" : "" });
     this.note = make("p", { class: "no-picture small", hidden: true });
     this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
@@ -44,6 +45,10 @@ export class SeriesResult {
     scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), outcomes.length);
     this.element = this.draw();
     this.strip.go(firstShown(this.states));
+  }
+
+  openPictures(files, path, options) {
+    return new SlicePictures(files, this.outcomes, path, options);
   }
 
   drawStrip() {
@@ -94,11 +99,11 @@ export class SeriesResult {
   details() {
     const { model } = this.first;
     const { order, distance, kind } = this.stack;
-    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name" }[order];
+    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name", sent: "as sent" }[order];
     return make("details", {}, make("summary", {}, "Details and slices"), terms([
       ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } }, `${this.modelName} (${model.name}), version ${model.version}`)],
       ["Order", ordered],
-      ["Slice distance", distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
+      ["Slice distance", kind === "stored" ? "Not kept" : distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
       ["History", this.isSaved ? null : "Not saved: the history is unavailable"],
     ]), make("ol", { class: "slice-list" }, this.states.map(({ text }, index) => make("li", {},
       button(`${index + 1}. ${this.stack.items[index].file.name}: ${text}`, () => this.strip.go(index), { class: "link" })))));
@@ -119,14 +124,19 @@ export class SeriesResult {
     const { prediction } = this.outcomes[index];
     const picture = this.pictures.get(index);
     viewer.sheet.hidden = !picture;
-    this.note.textContent = noteText(picture, prediction);
+    this.note.textContent = this.noteText(index, picture);
     this.note.hidden = this.note.textContent === "";
     if (!picture) return;
     picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
-    viewer.show(picture, this.stack.items[index].file);
+    const { file } = this.stack.items[index];
+    viewer.show(picture, file.size ? file : null);
     // An empty mask keeps the controls of the masks of other slices in place.
     viewer.setOverlay(this.isMask ? this.masks.get(index) ?? this.emptyMask() : null, "mask");
-    if (prediction?.mask && prediction.area.pixels && !this.masks.has(index)) this.showMask(index, prediction);
+    if (prediction?.area?.pixels && !this.masks.has(index) && !this.pending.has(index)) this.showMask(index, prediction);
+  }
+
+  noteText(index, picture) {
+    return noteText(picture, this.outcomes[index].prediction);
   }
 
   emptyMask() {
@@ -135,11 +145,20 @@ export class SeriesResult {
     return this.empty;
   }
 
-  async showMask(index, { mask, image }) {
-    const overlay = await colourize(toPng(mask.data), "mask", image);
+  async showMask(index, { image }) {
+    this.pending.add(index);
+    const blob = await this.loadMask(index);
+    const overlay = blob ? await colourize(blob, "mask", image) : null;
+    this.pending.delete(index);
+    if (overlay === null) return;
     this.masks.set(index, overlay);
     if (this.masks.size > MAX_MASKS) this.masks.delete(this.masks.keys().next().value);
     if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
+  }
+
+  /** Return the mask of a slice as a PNG; null without one. */
+  async loadMask(index) {
+    return toPng(this.outcomes[index].prediction.mask.data);
   }
 
   describe(index) {

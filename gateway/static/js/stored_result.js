@@ -22,8 +22,8 @@ const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".
  */
 export async function loadStored(id) {
   const entry = await (await get(`api/results/${id}`)).json();
-  const [file, overlay] = await Promise.all([entry.has_image ? loadFile(entry) : recall(entry.image_sha256, entry.filename), entry.overlay ? loadOverlay(id) : null]);
-  const prediction = entry.prediction ? await complete(entry, overlay) : null;
+  const [file, overlay] = await Promise.all([loadImageFile(entry), entry.overlay ? loadOverlay(id) : null]);
+  const prediction = entry.prediction ? storedDocument(entry, overlay === null ? null : await toBase64(overlay)) : null;
   const described = prediction ?? { model: { name: entry.model, version: entry.version, sha256: entry.sha256 } };
   const served = await findVersion(described, connect);
   const version = archiveVersion(entry) === null ? null : served;
@@ -33,13 +33,17 @@ export async function loadStored(id) {
   return { entry, prediction, version, file: shown, heatMap: entry.overlay === "heat_map" ? overlay : null };
 }
 
+/** Return the image of an entry: the kept one, or that of a recent file; null without one. */
+export const loadImageFile = (entry) => (entry.has_image ? loadFile(entry) : recall(entry.image_sha256, entry.filename));
+
 async function loadFile(entry) {
   const blob = await absent(get(`api/results/${entry.id}/image`, "*/*").then((response) => response.blob()));
   const name = entry.filename || `${imageName(entry)}${EXTENSIONS[blob?.type] ?? ""}`;
   return blob === null ? null : new File([blob], name);
 }
 
-const loadOverlay = (id) => absent(get(`api/results/${id}/overlay`, "image/png").then((response) => response.blob()));
+/** Return the mask or heat map of a result as a PNG; null if it was deleted meanwhile. */
+export const loadOverlay = (id) => absent(get(`api/results/${id}/overlay`, "image/png").then((response) => response.blob()));
 
 /** Return null for what was deleted meanwhile. */
 const absent = (loading) => loading.catch((error) => {
@@ -47,12 +51,12 @@ const absent = (loading) => loading.catch((error) => {
   throw error;
 });
 
-/** Return the document as the model server sent it; without its mask if that is not kept. */
-async function complete(entry, overlay) {
+/** Return the document as the model server sent it; its mask is null without the `data` of the stored one, in base64. */
+export function storedDocument(entry, data = null) {
   const { prediction, id, time, filename } = entry;
   const document = { ...prediction, id, time, ...(filename ? { filename } : {}) };
   delete document.explanation;
-  if ("mask" in document) document.mask = overlay === null ? null : { ...document.mask, data: await toBase64(overlay) };
+  if ("mask" in document) document.mask = data === null ? null : { ...document.mask, data };
   checkStored(document, entry);
   return document;
 }

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import csv
 import io
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
@@ -99,7 +100,7 @@ def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:
         assert response["history"] == "kept"
         first, _, third = response["predictions"]
         page = (await client.get("/api/results")).json()
-        assert page["next"] is None
+        assert (page["next"], page["keeps_names"]) == (None, False)
         assert {item["id"]: item["label"] for item in page["results"]} == {
             first["id"]: "normal",
             third["id"]: "pneumonia",
@@ -110,6 +111,32 @@ def test_predictions_are_recorded_and_problems_are_not(tmp_path: Path) -> None:
         assert (alone["time"], alone["filename"]) == (first["time"], None)
 
     run(parts(tmp_path), work)
+
+
+def test_images_of_one_request_are_found_together_in_their_order(tmp_path: Path) -> None:
+    volume = {"slices": 3, "positive_slices": 1, "pixels": 4, "reason": "No volume: 1 of 3 slices have no mask."}
+
+    def measure(request: ModelRequest) -> ModelResponse:
+        document = json.loads(script(request).body)
+        return json_response(document | ({"volume": volume} if "predictions" in document else {}))
+
+    async def work(client: httpx.AsyncClient) -> None:
+        files = [("file", (f"{image}.png", image.encode())) for image in ("one", "bad", "two")]
+        first, _, third = (await client.post("/api/predictions/chest", files=files)).json()["predictions"]
+        alone = (await client.put("/api/predictions/chest", content=b"one")).json()
+        entries = {item["id"]: item for item in (await client.get("/api/results")).json()["results"]}
+        group = entries[first["id"]]["group_id"]
+        assert [entries[item["id"]]["group_index"] for item in (first, third, alone)] == [0, 2, None]
+        assert [entries[item["id"]]["group_size"] for item in (first, third, alone)] == [3, 3, None]
+        found = (await client.get("/api/results", params={"group": group, "limit": 1})).json()
+        rest = (await client.get("/api/results", params={"group": group, "cursor": found["next"]})).json()
+        assert [item["id"] for item in (*found["results"], *rest["results"])] == [third["id"], first["id"]]
+        stored, single = [(await client.get(f"/api/results/{item['id']}")).json() for item in (first, alone)]
+        assert (stored["volume"], single["volume"]) == (volume, None)
+        assert "volume" not in stored["prediction"]
+
+    used = parts(tmp_path)
+    run(replace(used, backend=FakeBackend(measure)), work)
 
 
 def test_file_names_are_kept_if_configured(tmp_path: Path) -> None:
@@ -136,7 +163,7 @@ def test_predict_role_sees_and_deletes_own_results_only(tmp_path: Path) -> None:
             assert "ward-8" not in response.text
         assert (await client.delete(f"/api/results/{own.id}")).status_code == 204
         assert (await client.delete(f"/api/results/{own.id}")).status_code == 404
-        assert (await client.get("/api/results")).json() == {"results": [], "next": None}
+        assert (await client.get("/api/results")).json()["results"] == []
 
     run(outcome, work)
 

@@ -53,6 +53,7 @@ async def explain(history: History, *items: Result, details: Details = EXPLANATI
 def test_an_explanation_belongs_to_an_equal_prediction_of_the_hour_before(changes: dict[str, Any]) -> None:
     assert is_explanation_of(explained(), predicted(1))
     assert is_explanation_of(explained(probability=0.75 + 1e-9), predicted(3600))
+    assert is_explanation_of(explained(), predicted(1, group_id="g", group_index=0, group_size=2))
     assert not is_explanation_of(explained(**changes), predicted(1))
     assert not is_explanation_of(explained(2), predicted(1))
     assert not is_explanation_of(explained(), predicted(3601))

@@ -12,7 +12,7 @@ from gateway.history import History, Query, Result, compression
 from tests.gateway.history.conftest import Store
 from tests.gateway.history.results import DETAILS, NOW, all_of, pages, result
 
-NAMES = {"explain": "explained", "image": "image_sha256"}
+NAMES = {"explain": "explained", "image": "image_sha256", "group": "group_id"}
 
 
 def query_store(store: Store, results: list[Result], **query: Any) -> list[Result]:
@@ -26,7 +26,8 @@ def query_store(store: Store, results: list[Result], **query: Any) -> list[Resul
 
 
 def test_result_round_trips(store: Store) -> None:
-    whole = result(filename="Müller ß\t.png", probability=0.1 + 0.2, positive=True, verb="explanations")
+    changes: dict[str, Any] = {"group_id": "g", "group_index": 0, "group_size": 2}
+    whole = result(filename="Müller ß\t.png", probability=0.1 + 0.2, positive=True, verb="explanations", **changes)
     least = result(1, probability=None, positive=None, request_id="")
 
     async def work(history: History) -> None:
@@ -139,6 +140,8 @@ def test_concurrent_changes_do_not_shift_pages(store: Store) -> None:
         {"explain": False, "positive": True, "label": "positive"},
         {"image": result(4).image_sha256},
         {"image": result(5).image_sha256, "model": "chest", "client": "ward-7"},
+        {"group": "group-3"},
+        {"group": "group-4", "client": "ward-7", "positive": True},
         {"since": NOW - timedelta(seconds=20)},
         {"until": NOW - timedelta(seconds=20)},
         {"since": NOW - timedelta(seconds=25), "until": NOW - timedelta(seconds=5), "model": "chest"},
@@ -158,6 +161,7 @@ def test_filters_select_results(store: Store, query: dict[str, Any]) -> None:
             verb=random_.choice(["predictions", "explanations"]),
             explained=random_.choice([True, False]),
             image_sha256=result(second % 10).image_sha256,
+            group_id=f"group-{second % 7}" if second % 2 else None,
         )
         for second in range(40)
     ]
@@ -210,7 +214,7 @@ def test_invalid_cursor_is_rejected(store: Store, cursor: str) -> None:
 
 
 def test_deleted_result_is_gone(store: Store) -> None:
-    gone, other = result(1), result(2)
+    gone, other = result(1, group_id="g"), result(2, group_id="g")
 
     async def work(history: History) -> None:
         await history.add([gone, other], {gone.id: DETAILS, other.id: DETAILS})
@@ -224,6 +228,7 @@ def test_deleted_result_is_gone(store: Store) -> None:
             Query(label="normal"),
             Query(client="ward-7"),
             Query(image=other.image_sha256),
+            Query(group="g"),
             Query(text=other.id),
         ):
             assert await all_of(history, query) == [other]

@@ -44,7 +44,8 @@ WITH RECURSIVE numbers (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM nu
 SELECT NULL, printf('00000000-0000-7000-8000-%012x', :rows - number), :time - 80000 * number, :verb,
        iif(number % 2, 'brain', 'chest'), :version, :sha256, :image_sha256, :label, :probability, :positive,
        NULL, NULL, :certainty, :prevalence, :profile, :client,
-       printf('film %d.png', number), printf('film %d.png', number), :request_id, :explained
+       printf('film %d.png', number), printf('film %d.png', number), :request_id, :explained,
+       :group_id, :group_index, :group_size
 FROM numbers
 """
 FIRST = result()
@@ -72,9 +73,11 @@ CREATE INDEX results_label ON results (label, time, id);
 CREATE INDEX results_client ON results (client, time, id);
 PRAGMA user_version = %d;
 """
+_SECOND = "domain TEXT, repair TEXT, certainty TEXT, prevalence REAL, profile TEXT,"
 OLD_SCHEMAS = {
     1: _OLD_TABLE % ("", 1),
-    2: _OLD_TABLE % ("domain TEXT, repair TEXT, certainty TEXT, prevalence REAL, profile TEXT,", 2),
+    2: _OLD_TABLE % (_SECOND, 2),
+    3: _OLD_TABLE % (f"{_SECOND} explained INTEGER NOT NULL DEFAULT 0,", 3),
 }
 """Files as older releases create them."""
 
@@ -139,6 +142,7 @@ def test_every_query_uses_an_index(filled: Path) -> None:
             Query(model="chest"),
             Query(client="ward-7", model="brain", text="film 9"),
             Query(image="a" * 64, model="chest"),
+            Query(group="g", client="ward-7"),
             Query(label="none", since=row(500).time, until=row(10).time, cursor=Position.of(row(50)).cursor),
         ):
             await history.find(query)
@@ -146,7 +150,7 @@ def test_every_query_uses_an_index(filled: Path) -> None:
 
     asyncio.run(work())
     pages = [statement for statement in statements if "INDEXED BY" in statement]
-    assert len(pages) == 7
+    assert len(pages) == 9
     with sqlite3.connect(filled) as connection:
         plans = [str(connection.execute(f"EXPLAIN QUERY PLAN {page}").fetchall()) for page in pages]
     connection.close()
@@ -229,7 +233,7 @@ def test_deleted_data_is_overwritten(sqlite_store: Store) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        ("PRAGMA user_version = 4", "schema 4, but this release reads schema 3"),
+        ("PRAGMA user_version = 5", "schema 5, but this release reads schema 4"),
         ("CREATE TABLE patients (name)", "schema 0"),
     ],
 )
@@ -286,11 +290,19 @@ def test_locked_file_raises_before_timeout(sqlite_store: Store) -> None:
     sqlite_store.run(work)
 
 
-@pytest.mark.parametrize("release", [1, 2])
+@pytest.mark.parametrize("release", [1, 2, 3])
 def test_a_file_of_an_older_release_is_converted(tmp_path: Path, release: int) -> None:
     path = tmp_path / "history.sqlite3"
     prediction, explanation = result(1, filename="Film.png"), result(2, verb="explanations", explained=True)
-    new = result(domain="unusual", certainty="uncertain", prevalence=0.001, profile="st-marys")
+    new = result(
+        domain="unusual",
+        certainty="uncertain",
+        prevalence=0.001,
+        profile="st-marys",
+        group_id="g",
+        group_index=1,
+        group_size=2,
+    )
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(OLD_SCHEMAS[release])
         for item in (prediction, explanation):
@@ -307,6 +319,7 @@ def test_a_file_of_an_older_release_is_converted(tmp_path: Path, release: int) -
             assert (await history.find(Query(explain=True))).results == (explanation,)
             assert (await history.find(Query(image=prediction.image_sha256))).results == (prediction,)
             assert (await history.find(Query(text="film"))).results == (prediction,)
+            assert (await history.find(Query(group="g"))).results == (new,)
             assert (await history.details(new.id), await history.details(prediction.id)) == (DETAILS, None)
             await history.close()
             with closing(sqlite3.connect(path)) as connection:

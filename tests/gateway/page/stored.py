@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ class VersionedBackend(FakeBackend):
 def _respond(request: ModelRequest) -> ModelResponse:
     if "image/png" in request.accept:
         return ModelResponse(200, "image/png", saved(Pillow.open(BytesIO(_image(request))).convert("L"), "PNG"))
+    if request.media_type == "application/json":
+        return _slices(request)
     image = _image(request)
     width, height = Pillow.open(BytesIO(image)).size
     model = {"name": request.model, "version": request.version or "1.0.0", "sha256": "a" * 64}
@@ -69,6 +72,24 @@ def _respond(request: ModelRequest) -> ModelResponse:
         heat = np.asarray(255 * np.exp(-(distance**2)), np.uint8)
         document |= {"explanation": _png(heat) | {"method": "grad-cam", "label": label, "empty": False}}
     return json_response(document)
+
+
+def _slices(request: ModelRequest) -> ModelResponse:
+    """Return the outlines of several images, in order; those that are no pictures are rejected."""
+    items = []
+    for instance in json.loads(request.body)["instances"]:
+        image = base64.b64decode(instance["b64"].rpartition(",")[2])
+        if image.startswith(b"\x89PNG"):
+            item = json.loads(_respond(replace(request, body=image, media_type="")).body)
+            item["image"]["spacing"] = [1.0, 1.0]
+            item["area"]["mm2"] = float(item["area"]["pixels"])
+            items.append(item)
+        else:
+            items.append({"status": 415, "title": "Unsupported media type", "detail": "No image."})
+    volume = {"slices": len(items), "positive_slices": len(items), "pixels": 1}
+    outlined = all("label" in item for item in items)
+    missing = {"reason": f"No volume: 1 of {len(items)} slices have no mask."}
+    return json_response({"predictions": items, "volume": volume | ({"ml": 12.5} if outlined else missing)})
 
 
 def _outline(model: dict[str, str], image: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +131,15 @@ class Stored:
         identity = response.json()["id"]
         assert isinstance(identity, str)
         return identity
+
+    def send_together(self, *images: bytes) -> list[dict[str, Any]]:
+        """Send slices in one request, and return their predictions."""
+        instances = [{"b64": base64.b64encode(image).decode()} for image in images]
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            response = client.post("/api/predictions/slices/1.0.0", json={"instances": instances})
+        assert response.json()["history"] == "kept"
+        predictions: list[dict[str, Any]] = response.json()["predictions"]
+        return predictions
 
 
 @contextmanager

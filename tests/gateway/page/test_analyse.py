@@ -288,8 +288,10 @@ def test_result_lists_what_was_checked_assured_and_unknown(page: Page) -> None:
     scope = shown(page, "film.png").locator(".scope")
     expect(scope).to_contain_text("Assured by you")
     expect(scope).to_contain_text("Age 5, View PA")
-    expect(scope).to_contain_text("Not checked")
-    expect(scope).to_contain_text("Species, Modality, Body part")
+    unknown = scope.get_by_text("Not checked: Species, Modality, Body part")
+    expect(unknown).to_be_hidden()
+    scope.get_by_text("A PNG file does not state species, modality …: check them yourself").click()
+    expect(unknown).to_be_visible()
     # The next file may be of another patient.
     expect(page.get_by_label("Age in years")).to_have_value("")
     expect(page.get_by_label("View", exact=True)).to_have_value("")

@@ -33,6 +33,19 @@ CONTOUR = """async ([marked, width, height]) =>
     (await import("/js/contour.js")).contour(Uint8Array.from(marked), width, height)"""
 
 
+READS = """async () => {
+    const { OverlayView } = await import("/js/overlay_view.js");
+    const mask = document.createElement("canvas");
+    const context = mask.getContext("2d", { willReadFrequently: true });
+    const read = context.getImageData.bind(context);
+    let reads = 0;
+    context.getImageData = (...area) => { reads += 1; return read(...area); };
+    const view = new OverlayView(document.createElement("div"), "tumour");
+    for (const shown of [mask, null, mask]) view.set(shown, "mask");
+    return reads;
+}"""
+
+
 def figure() -> NDArray[np.bool_]:
     """Return a ring, and a patch that touches a corner of the image."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -98,6 +111,7 @@ def test_a_contour_is_every_side_between_a_marked_pixel_and_another_one(
                 wanted.add((x, y, x, y + 1))
         assert edges(path) == wanted
     assert call(page, "contour", "contour", random.astype(int).ravel().tolist(), WIDTH, HEIGHT, 50) is None
+    assert page.evaluate(READS) == 1  # a slice that is shown again keeps its outline
 
 
 def screen(stage: Locator) -> NDArray[Any]:

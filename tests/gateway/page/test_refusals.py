@@ -40,7 +40,13 @@ def test_an_image_just_beyond_the_limit_is_not_taken_for_another_body_part(
         model="chest",
         prepare=lambda page: script(page, catalog(domain="strict", rejections=rejections)),
     )
-    problem = {"status": 422, "title": "Unlike the training images", "detail": "For programs.", "domain": domain}
+    problem = {
+        "status": 422,
+        "title": "Unlike the training images",
+        "detail": "For programs.",
+        "domain": domain,
+        "request_id": "r-1",
+    }
     page.route(PREDICTIONS, lambda route: route.fulfill(status=422, json=problem))
     choose(page, payload("film.png", IMAGE))
     rejection = page.locator(".rejection")
@@ -52,6 +58,9 @@ def test_an_image_just_beyond_the_limit_is_not_taken_for_another_body_part(
         else "This image is unlike the images that this model was trained on, so it was not analysed."
     )
     expect(rejection.get_by_role("button", name="Choose another kind of image")).to_be_visible()
+    expect(rejection.get_by_text("Status 422, request r-1")).to_be_hidden()
+    rejection.get_by_text("For the administrator").click()
+    expect(rejection.get_by_text("Status 422, request r-1")).to_be_visible()
     assert_no_result(page)
 
 

@@ -163,9 +163,11 @@ def test_classifier_counts_slices_of_a_zip_and_claims_nothing_else(opened: Opene
     expect(card.locator(".strip .cut")).to_have_count(1)
 
 
-def test_numbered_images_are_offered_as_series_without_volume(opened: Opener, static_gateway: Gateway) -> None:
+def test_numbered_images_are_offered_as_series_without_volume_and_a_rejected_one_is_in_view(
+    opened: Opener, static_gateway: Gateway
+) -> None:
     requests: list[int] = []
-    page = open_series(opened, static_gateway, requests)
+    page = open_series(opened, static_gateway, requests, viewport={"width": 1440, "height": 600})
     files = [saved((slice_pixels(8.0 * index) / 3000 * 255).astype(np.uint8), "PNG") for index in range(11)]
     choose(page, *(payload(f"head_{index}.png", content) for index, content in enumerate(files)))
     page.get_by_role("button", name="One examination").click()
@@ -176,6 +178,10 @@ def test_numbered_images_are_offered_as_series_without_volume(opened: Opener, st
         card.get_by_text("The slices are ordered by the numbers in their names: the files state no common position.")
     ).to_be_visible()
     expect(card.locator("img.picture")).to_be_visible()
+    page.evaluate("scrollTo(0, 1e6)")
+    assert page.evaluate("scrollY") > 300
+    choose(page, *(payload(f"{index}.dcm", slice_dicom(index, index, NumberOfFrames=2)) for index in range(3)))
+    expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
 
 
 def test_picture_of_another_slice_is_never_shown(opened: Opener, static_gateway: Gateway) -> None:

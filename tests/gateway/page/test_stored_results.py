@@ -1,6 +1,7 @@
 """Stored results that are opened again, and compared."""
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -71,8 +72,12 @@ def test_a_row_opens_the_whole_result_and_back_returns_to_the_filtered_list(open
     row.scroll_into_view_if_needed()
     scrolled = page.evaluate("scrollY")
     assert scrolled > 300
+    page.evaluate(
+        'async sha256 => (await import("/js/recent_files.js")).remember(sha256, new File(["changed"], "film.png"))',
+        hashlib.sha256(FILM).hexdigest(),
+    )
     row.locator(".time").click()
-    expect(page.get_by_role("heading", name="Stored result of")).to_be_focused()
+    expect(page.get_by_role("heading", name="Stored result of")).to_be_focused()  # with the image that the server kept
     expect(page.locator("#opened .picture")).to_be_visible()
     page.go_back()
     expect(rows).to_have_count(25)
@@ -279,6 +284,8 @@ def test_a_file_that_is_compared_while_the_view_changes_is_analysed(opened: Open
 def test_two_versions_are_compared_on_the_same_image(opened: Opener, kept: Stored) -> None:
     first = kept.send(FILM, "chest/1.0.0", name="compared.png")
     kept.send(FILM, "chest/1.0.0", "explanations")
+    for _ in range(2):
+        kept.send(FILM, "chest/2.0.0")
     page = opened_result(opened, kept, first)
     page.get_by_label("Analyse again with version").select_option("2.0.0")
     page.get_by_role("button", name="Analyse and compare").click()
@@ -292,8 +299,11 @@ def test_two_versions_are_compared_on_the_same_image(opened: Opener, kept: Store
     expect(page.locator(".pictured canvas.overlay")).to_have_count(1)  # the heat map of the first one
     expect(page.get_by_role("row", name="Cut-off")).to_contain_text("50%65%")
     page.go_back()
-    compare = page.get_by_role("link", name=re.compile("Compare with .* version 2.0.0")).first
-    expect(compare).to_be_visible()
+    compare = page.get_by_role("link", name=re.compile("Compare with .* version 2.0.0"))
+    expect(compare.first).to_be_visible()
+    listed = page.locator(".others .identifier").all_inner_texts()
+    assert len(listed) == len(set(listed))  # of equal results, one
+    expect(page.get_by_role("link", name="All results of this image")).to_be_visible()
 
 
 def test_a_repeated_analysis_that_is_not_saved_or_late_opens_no_comparison(opened: Opener, kept: Stored) -> None:

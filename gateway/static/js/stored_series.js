@@ -1,0 +1,131 @@
+// Images that were sent together, opened again as one series: in the order in which they were sent, with strip and volume.
+
+import { get, Problem } from "./api.js";
+import { archiveVersion, findVersion } from "./catalog.js";
+import { make } from "./dom.js";
+import { localTime } from "./format.js";
+import { imageName } from "./history_row.js";
+import { checkCatalog } from "./prediction.js";
+import { show } from "./rejections.js";
+import { SlicePictures } from "./series_pictures.js";
+import { SeriesResult } from "./series_view.js";
+import { connect } from "./service.js";
+import { loadImageFile, loadOverlay, statedIn, storedDocument } from "./stored_result.js";
+
+const PARALLEL = 4;
+const PAGE = 200;
+const GONE = new Problem("This image was rejected, or its result is deleted.", { canRetry: false });
+
+/**
+ * Load the results of a group: an outcome for each image that was sent, with its `entry`; pictures and masks are loaded
+ * when they are shown. `prediction` and `entry` are those of the first result. Throws a Problem.
+ */
+export async function loadSeries(groupId) {
+  const listed = await loadEntries(groupId);
+  const entries = (await inParallel(listed, async ({ id }) => (await get(`api/results/${id}`)).json())).filter(({ prediction }) => prediction);
+  if (entries.length === 0) throw new Problem("These results do not exist, or you may not view them.", { status: 404, canRetry: false });
+  const outcomes = Array.from({ length: entries[0].group_size }, () => ({ problem: GONE }));
+  for (const entry of entries) outcomes[entry.group_index] = { prediction: storedDocument(entry), entry };
+  const { prediction, entry } = outcomes.find((outcome) => outcome.prediction);
+  const served = await findVersion(prediction, connect);
+  const version = archiveVersion(entry) === null ? null : served;
+  if (version) for (const outcome of outcomes) if (outcome.prediction) checkCatalog(outcome.prediction, version);
+  return { outcomes, version, volume: entry.volume, time: entry.time, prediction, entry };
+}
+
+async function loadEntries(groupId) {
+  const parameters = new URLSearchParams({ group: groupId, limit: PAGE });
+  const entries = [];
+  for (;;) {
+    const { results, next } = await (await get(`api/results?${parameters}`)).json();
+    entries.push(...results);
+    if (next === null) return entries;
+    parameters.set("cursor", next);
+  }
+}
+
+/** Map items with a few requests at a time. */
+async function inParallel(items, load) {
+  const done = [];
+  let next = 0;
+  const work = async () => {
+    while (next < items.length) {
+      const at = next++;
+      done[at] = await patiently(() => load(items[at]));
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  return done;
+}
+
+/** Repeat a request that exceeds the rate limit, when the server permits it. */
+async function patiently(load) {
+  for (;;) {
+    try {
+      return await load();
+    } catch (error) {
+      if (error.status !== 429) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(1, error.retryAfter)));
+    }
+  }
+}
+
+/** Pictures of stored images, of which some or all may not be kept. */
+class StoredPictures extends SlicePictures {
+  async fetch(index) {
+    const { entry, prediction } = this.outcomes[index];
+    if (!entry) return null;
+    const file = await patiently(() => loadImageFile(entry));
+    if (file === null) return blank(prediction.image);
+    this.items[index].file = file;
+    this.files[index] = file;
+    return super.fetch(index);
+  }
+}
+
+/** Return an empty picture, on which a mask can be shown. */
+function blank({ width, height }) {
+  return make("canvas", { width, height, role: "img", "data-blank": true });
+}
+
+/** Card of a series from `loadSeries`. */
+export class StoredSeries extends SeriesResult {
+  constructor({ outcomes, version, volume, time, prediction }) {
+    const items = outcomes.map(({ entry }, index) => {
+      const name = entry ? imageName(entry) : `Image ${index + 1}`;
+      return { file: new File([], name), path: name, header: null };
+    });
+    super(`Series of ${localTime(time)}`, stackOf(items), { outcomes, volume, isSaved: true }, version, statedIn(prediction));
+  }
+
+  openPictures(files, path, options) {
+    const pictures = new StoredPictures(files, this.outcomes, path, options);
+    pictures.items = this.stack.items;
+    return pictures;
+  }
+
+  async loadMask(index) {
+    const { entry } = this.outcomes[index];
+    try {
+      return entry.overlay ? await patiently(() => loadOverlay(entry.id)) : null;
+    } catch (error) {
+      show(`${this.name}, mask of slice ${index + 1}`, error);
+      return null;
+    }
+  }
+
+  noteText(index, picture) {
+    const { entry } = this.outcomes[index];
+    if (!entry) return GONE.message;
+    const mask = this.isMask && entry.positive && !entry.overlay ? " The mask was not kept either." : "";
+    return picture && "blank" in picture.dataset ? `The image was not kept.${mask}` : super.noteText(index, picture);
+  }
+}
+
+/** Return a stack of images in the order in which they were sent: nothing else of it is kept. */
+function stackOf(items) {
+  return {
+    kind: "stored", order: "sent", items, places: null, distance: null, extent: items.map(() => null), gaps: [], duplicates: [],
+    fault: null, isParallel: true, isIrregular: false,
+  };
+}
