@@ -38,7 +38,7 @@ def test_a_request_is_one_json_line_without_its_query(server: Server) -> None:
     httpx.post(url, content=FILM, params={"patient": "Jane Doe"})
     httpx.post(url, content=b"Jane Doe, no image", headers={"X-Request-Id": "r-1.a"})
     time.sleep(0.3)
-    new = server.log.read_text().splitlines()[len(start) :]
+    new = server.log.read_text().splitlines()[before:]
     assert len(new) == 2
     records = server.log_lines()[-2:]
     assert [record["logger"] for record in records] == ["access", "access"]
