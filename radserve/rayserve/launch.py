@@ -1,0 +1,74 @@
+"""Command and environment of the process that runs Ray Serve."""
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from radserve.errors import ServeError
+from radserve.host.run_directory import RunDirectory
+from radserve.torchserve import launch
+from radserve.torchserve.capacity import Capacity
+from radserve.torchserve.registry import ModelVersion
+
+_MAX_FOLDER: Final = 42
+"""Longest path of Ray's folder, so that those of its unix sockets have at most 107 bytes."""
+_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_AUTH_MODE": "token",  # its ports are on loopback, where other users are
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors of Ray's own plumbing, as users cannot act on
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # it would kill replicas for the memory that others use
+    "RAY_agent_register_timeout_ms": "120000",  # as the next one, for busy machines
+    "RAY_raylet_start_wait_time_s": "120",
+}
+
+
+def require_supported(run_directory: Path | None, *, pulls: bool) -> None:
+    """Raise ServeError for what this engine cannot do."""
+    if find_spec("ray") is None or find_spec("grpc_reflection") is None:
+        raise ServeError("--engine ray: Ray Serve is not installed; run pip install 'radserve[batch]'.")
+    if pulls:
+        raise ServeError("--engine ray serves the versions of its start only: omit --store, or use another engine.")
+    if run_directory is not None and len(os.fsencode(_folder(RunDirectory(run_directory.absolute())))) > _MAX_FOLDER:
+        raise ServeError(f"--runtime {run_directory}: too long for Ray's unix sockets; choose a shorter path.")
+
+
+def require_no_rollouts(names: Iterable[str]) -> None:
+    """Raise ServeError if rollouts are in progress."""
+    if text := ", ".join(names):
+        raise ServeError(f"--engine ray cannot continue the rollout of {text}; finish it with --engine torchserve.")
+
+
+def command(run_directory: RunDirectory, versions: Sequence[ModelVersion], capacity: Capacity) -> list[str]:
+    """Return the command."""
+    folder = run_directory.models
+    settings = {
+        "versions": [(*item.pair, str(folder / item.entry.file), item.workers) for item in versions],
+        "sockets": [str(run_directory.inference), str(run_directory.management), str(run_directory.metrics)],
+        "reports": str(run_directory.folder / "reports.sock"),
+        "metrics": str(Path(launch.__file__).with_name("metrics.yaml")),
+        "ray": {
+            "address": "local",
+            "num_cpus": 1,  # replicas use none: the plan of workers divides the cores
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "object_store_memory": capacity.heap,
+            "_temp_dir": str(_folder(run_directory)),
+        },
+    }
+    return [sys.executable, "-P", "-m", "radserve.rayserve.engine", json.dumps(settings)]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that Ray reads; its key is new for each start."""
+    return _ENVIRONMENT | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _folder(run_directory: RunDirectory) -> Path:
+    return run_directory.folder / "r"
