@@ -40,6 +40,7 @@ MAY_IMPORT: Final = {
     "radserve.batch": (
         "radserve.build",
         "radserve.client",
+        "radserve.host",
         "radserve.schema",
         "radserve.store",
         *BASE,

@@ -25,7 +25,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from radserve import logging as log
 from radserve.host import http_server, unix_socket
+from radserve.host import ray as ray_host
 from radserve.rayserve.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -184,7 +186,7 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
 
 def start(versions: list[Version], settings: dict[str, Any], listed: list[str]) -> Any:
     """Start Ray on loopback and deploy the versions; return their handles, whose replicas still start."""
-    ray.init(**settings["ray"], log_to_driver=False, logging_level=logging.ERROR)
+    ray_host.start(settings["ray"] | {"log_to_driver": False, "logging_level": logging.ERROR})
     serve.start(proxy_location="Disabled", logging_config=_NO_LOGS)
     gpus = ray.cluster_resources().get("GPU", 0)
     share = min(1.0, int(1000 * gpus / sum(item.workers for item in versions)) / 1000)
@@ -194,6 +196,8 @@ def start(versions: list[Version], settings: dict[str, Any], listed: list[str]) 
 
 def main() -> None:
     """Run; the argument has the settings as JSON."""
+    log.configure()
+    logging.getLogger("ray").setLevel(logging.ERROR)
     settings = json.loads(sys.argv[1])
     asyncio.run(run(settings, yaml.safe_load(Path(settings["metrics"]).read_bytes())["model_metrics"]))
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from radserve.errors import ServeError
+from radserve.host import ray
 from radserve.host.run_directory import RunDirectory
 from radserve.torchserve import launch
 from radserve.torchserve.capacity import Capacity
@@ -18,14 +18,8 @@ from radserve.torchserve.registry import ModelVersion
 _MAX_FOLDER: Final = 42
 """Longest path of Ray's folder, so that those of its unix sockets have at most 107 bytes."""
 _ENVIRONMENT: Final = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
-    "RAY_AUTH_MODE": "token",  # its ports are on loopback, where other users are
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors of Ray's own plumbing, as users cannot act on
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill replicas for the memory that others use
-    "RAY_agent_register_timeout_ms": "120000",  # as the next one, for busy machines
-    "RAY_raylet_start_wait_time_s": "120",
 }
 
 
@@ -54,10 +48,8 @@ def command(run_directory: RunDirectory, versions: Sequence[ModelVersion], capac
         "reports": str(run_directory.folder / "reports.sock"),
         "metrics": str(Path(launch.__file__).with_name("metrics.yaml")),
         "ray": {
-            "address": "local",
+            **ray.LOCAL,
             "num_cpus": 1,  # replicas use none: the plan of workers divides the cores
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
             "object_store_memory": capacity.heap,
             "_temp_dir": str(_folder(run_directory)),
         },
@@ -66,8 +58,8 @@ def command(run_directory: RunDirectory, versions: Sequence[ModelVersion], capac
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that Ray reads; its key is new for each start."""
-    return _ENVIRONMENT | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    """Return the variables that Ray reads."""
+    return _ENVIRONMENT | ray.environment() | ray.local_environment()
 
 
 def _folder(run_directory: RunDirectory) -> Path:
