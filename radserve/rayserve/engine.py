@@ -172,14 +172,13 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
     versions = [Version(*item) for item in settings["versions"]]
     listed = [f"{kind}:{item['name']}" for kind, items in kinds.items() for item in items]
     engine = Engine(versions, {item["name"]: item["dimensions"] for items in kinds.values() for item in items})
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: engine, settings["reports"], family=socket.AF_UNIX)
+    handles = await asyncio.to_thread(start, versions, settings, listed)
+    for item, handle in zip(versions, handles, strict=True):
+        item.handle = handle
     with ExitStack() as stack:
         listeners = [stack.enter_context(unix_socket.listen(Path(path))) for path in settings["sockets"]]
-        await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: engine, settings["reports"], family=socket.AF_UNIX
-        )
-        handles = await asyncio.to_thread(start, versions, settings, listed)
-        for item, handle in zip(versions, handles, strict=True):
-            item.handle = handle
         config = uvicorn.Config(Starlette(routes=engine.routes()), lifespan="off", **http_server.OPTIONS)
         await _Server(config).serve(listeners)
 
@@ -197,7 +196,8 @@ def start(versions: list[Version], settings: dict[str, Any], listed: list[str]) 
 def main() -> None:
     """Run; the argument has the settings as JSON."""
     log.configure()
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     settings = json.loads(sys.argv[1])
     asyncio.run(run(settings, yaml.safe_load(Path(settings["metrics"]).read_bytes())["model_metrics"]))
 

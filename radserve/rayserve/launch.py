@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +30,9 @@ def require_supported(run_directory: Path | None, *, pulls: bool) -> None:
         raise ServeError("--engine ray: Ray Serve is not installed; run pip install 'radserve[batch]'.")
     if pulls:
         raise ServeError("--engine ray serves the versions of its start only: omit --store, or use another engine.")
-    if run_directory is not None and len(os.fsencode(_folder(RunDirectory(run_directory.absolute())))) > _MAX_FOLDER:
-        raise ServeError(f"--runtime {run_directory}: too long for Ray's unix sockets; choose a shorter path.")
+    folder = run_directory or Path(tempfile.gettempdir(), "radserve-12345678")
+    if len(os.fsencode(RunDirectory(folder.absolute()).ray)) > _MAX_FOLDER:
+        raise ServeError(f"--runtime {folder}: too long for Ray's unix sockets; choose a shorter path.")
 
 
 def require_no_rollouts(names: Iterable[str]) -> None:
@@ -51,7 +53,7 @@ def command(run_directory: RunDirectory, versions: Sequence[ModelVersion], capac
             **ray.LOCAL,
             "num_cpus": 1,  # replicas use none: the plan of workers divides the cores
             "object_store_memory": capacity.heap,
-            "_temp_dir": str(_folder(run_directory)),
+            "_temp_dir": str(run_directory.ray),
         },
     }
     return [sys.executable, "-P", "-m", "radserve.rayserve.engine", json.dumps(settings)]
@@ -60,7 +62,3 @@ def command(run_directory: RunDirectory, versions: Sequence[ModelVersion], capac
 def environment() -> dict[str, str]:
     """Return the variables that Ray reads."""
     return _ENVIRONMENT | ray.environment() | ray.local_environment()
-
-
-def _folder(run_directory: RunDirectory) -> Path:
-    return run_directory.folder / "r"
