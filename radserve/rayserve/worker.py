@@ -21,6 +21,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve._private import replica
 
 Call = tuple[bytes, dict[str, str]]
 """Body and headers of a request."""
@@ -106,12 +107,22 @@ class Reports(logging.Handler):
         return Metric(name, kind.value, self)
 
 
+def _close_port() -> None:
+    """Keep Ray Serve from opening a port of this replica for calls by gRPC, which are not used.
+
+    It would listen on all interfaces, and unpickle what anyone sends. tests/e2e/test_ray.py looks for open ports.
+    """
+    assert callable(replica.add_port_to_grpc_server)  # else this release of Ray opens the port in another way
+    replica.add_port_to_grpc_server = lambda *_: 0
+
+
 class Worker:
     """A replica; `reports` is the path of the socket that receives metrics and lines of the log."""
 
     def __init__(self, folder: str, settings: Mapping[str, Any], reports: str, listed: Sequence[str]) -> None:
         if "handlers" in sys.modules:
             raise RuntimeError("This process has imported other handlers than those of its archive.")
+        _close_port()
         sys.path.insert(0, folder)
         self._reports = Reports(reports, listed)
         gpu = 0 if ray.get_gpu_ids() else None  # of those that this process may use

@@ -125,6 +125,7 @@ def test_each_model_runs_the_code_of_its_own_archive(ray: Server) -> None:
 
 def test_ray_listens_on_loopback_only(ray: Server) -> None:
     family = [psutil.Process(ray.process.pid), *psutil.Process(ray.process.pid).children(recursive=True)]
+    assert {replica(ray, NAME), replica(ray, NEIGHBOUR)} <= set(family)
     listening = {
         item.laddr.ip for process in family for item in process.net_connections("tcp") if item.status == "LISTEN"
     }
