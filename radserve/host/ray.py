@@ -1,6 +1,7 @@
 """Start of Ray on this machine: on loopback, without telemetry, and again where its own time limits are too short."""
 
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 
@@ -46,15 +47,15 @@ def start(options: dict[str, Any]) -> None:
         except (ConnectionError, RuntimeError, ValueError):
             raise
         except Exception:
-            _end_children(others)
+            end_children(others)
             if attempt == _STARTS - 1:
                 raise
         else:
             return
 
 
-def _end_children(others: set[int]) -> None:
-    """End the processes of a start that failed; Ray itself ends them with this process."""
+def end_children(others: Collection[int] = ()) -> None:
+    """End the processes of Ray, all children of this process except `others`, and theirs."""
     for child in psutil.Process().children(recursive=True):
         if child.pid not in others:
             with suppress(psutil.NoSuchProcess):

@@ -6,6 +6,8 @@ It answers on the sockets of TorchServe's APIs what proxy and supervisor send th
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
 import sys
 from collections import Counter
@@ -175,12 +177,19 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(lambda: engine, settings["reports"], family=socket.AF_UNIX)
     handles = await asyncio.to_thread(start, versions, settings, listed)
+    signal.signal(signal.SIGTERM, _stop)  # replaces Ray's handler, which logs stack traces
     for item, handle in zip(versions, handles, strict=True):
         item.handle = handle
     with ExitStack() as stack:
         listeners = [stack.enter_context(unix_socket.listen(Path(path))) for path in settings["sockets"]]
         config = uvicorn.Config(Starlette(routes=engine.routes()), lifespan="off", **http_server.OPTIONS)
         await _Server(config).serve(listeners)
+
+
+def _stop(*_: Any) -> None:
+    """End with all processes of Ray, because the supervisor has ended: some of them would remain for a minute."""
+    ray_host.end_children()
+    os._exit(0)
 
 
 def start(versions: list[Version], settings: dict[str, Any], listed: list[str]) -> Any:
