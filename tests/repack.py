@@ -13,16 +13,16 @@ from radserve.build.model_store import Entry
 NAME = "chest-xray-cnn"
 
 
-def entry_of(store: Path) -> Entry:
-    """Return the entry of the chest model."""
-    entry = store_index.read(store).find(NAME)
+def entry_of(store: Path, name: str = NAME) -> Entry:
+    """Return the entry of a model, by default the chest model."""
+    entry = store_index.read(store).find(name)
     assert entry is not None
     return entry
 
 
-def repack(store: Path, change: Callable[[dict[str, bytes]], None], **update: Any) -> Entry:
-    """Change the content of the chest model's archive, and update the index."""
-    old = entry_of(store)
+def repack(store: Path, change: Callable[[dict[str, bytes]], None], model: str = NAME, **update: Any) -> Entry:
+    """Change the content of a model's archive, by default the chest model's, and update the index."""
+    old = entry_of(store, model)
     with zipfile.ZipFile(store / old.file) as packed:
         contents = {name: packed.read(name) for name in packed.namelist()}
     change(contents)

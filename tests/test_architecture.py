@@ -40,12 +40,14 @@ MAY_IMPORT: Final = {
     "radserve.batch": (
         "radserve.build",
         "radserve.client",
+        "radserve.host",
         "radserve.schema",
         "radserve.store",
         *BASE,
     ),
     "radserve.site": ("handlers", "training", "radserve.build", "radserve.store", *BASE),
     "radserve.torchserve": ("handlers", "radserve.build", "radserve.host", "radserve.schema", *BASE),
+    "radserve.rayserve": ("radserve.host", "radserve.torchserve", *BASE),
     "radserve.proxy": ("radserve.auth", "radserve.build", "radserve.host", "radserve.torchserve", *BASE),
     "radserve.versions": (
         "handlers",
@@ -62,6 +64,7 @@ MAY_IMPORT: Final = {
         "radserve.build",
         "radserve.host",
         "radserve.proxy",
+        "radserve.rayserve",
         "radserve.schema",
         "radserve.torchserve",
         "radserve.versions",

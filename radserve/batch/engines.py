@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-
-import psutil
 
 from radserve.batch import shard as shards
 from radserve.batch.shard import Job, Outcome, Receipt
 from radserve.errors import ShardError, StoreError
+from radserve.host import ray as ray_host
 
 _ATTEMPTS: Final = 4
 """Attempts on a shard whose worker ends or whose object store fails; more would repeat what an image causes."""
-_STARTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -85,48 +81,23 @@ class Scorer:
         return {"receipt": "", "is_new": False, "failure": str(outcome)}
 
 
-def _init(ray: Any, options: dict[str, Any]) -> None:
-    """Start or find Ray; on a busy machine, its processes may need more than the 30 seconds that Ray gives them."""
-    others = {child.pid for child in psutil.Process().children()}
-    for attempt in range(_STARTS):
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ShardError(f"Ray cannot be started or reached ({error}); --workers 1 needs no Ray.") from error
-        except Exception as error:
-            _end_children(others)
-            if attempt == _STARTS - 1:
-                raise ShardError(f"Ray does not start ({error}); --workers 1 needs no Ray.") from error
-        else:
-            return
-
-
-def _end_children(others: set[int]) -> None:
-    """End the processes of a start that failed; Ray itself ends them with this process."""
-    for child in psutil.Process().children(recursive=True):
-        if child.pid not in others:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-
-
 def _connect(workers: Workers) -> Any:
     """Connect to a cluster, or start one on loopback with a key of its own, which ends with this process."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    os.environ |= ray_host.environment() | dict(os.environ)
     if workers.address is None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors of Ray's own plumbing, as users cannot act on
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ |= ray_host.local_environment()
     import ray
     import ray.data
 
     options: dict[str, Any] = {"address": workers.address}
     if workers.address is None:
         cpus, gpus = workers.count * max(workers.cpus, 1), workers.count * workers.gpus
-        options = {"address": "local", "num_cpus": int(cpus), "num_gpus": int(gpus), "include_dashboard": False}
-        options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": 100 * 2**20}
-    _init(ray, options)
+        options = {**ray_host.LOCAL, "num_cpus": int(cpus), "num_gpus": int(gpus), "object_store_memory": 100 * 2**20}
+    try:
+        ray_host.start(options | {"log_to_driver": False, "logging_level": logging.ERROR})
+    except Exception as error:
+        raise ShardError(f"Ray cannot be started or reached ({error}); --workers 1 needs no Ray.") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -127,6 +127,11 @@ class ServeOptions(Publication):
     workers: int | None = setting(
         None, "RADSERVE_WORKERS", "Workers per model. Default: depends on the number of cores and models.", min=1
     )
+    engine: Literal["torchserve", "ray"] = setting(
+        "torchserve",
+        "RADSERVE_ENGINE",
+        "What runs the archives: TorchServe, or Ray Serve (extra batch), which has no rollouts and no management API.",
+    )
     worker_start: Literal["fork", "fresh"] = setting(
         "fork",
         "RADSERVE_WORKER_START",
@@ -268,6 +273,7 @@ def server_options(options: ServeOptions) -> ServerOptions:
         models=[name for name in options.models.split(",") if name],
         workers=options.workers,
         memory=parse_memory(options.memory),
+        engine=options.engine,
         worker_start=options.worker_start,
         requests=2 * options.concurrent,
         profiles=signed_profile.load([name for name in options.profile.split(",") if name], options.profile_key),

@@ -39,6 +39,7 @@ class RunDirectory:
         self.gates = folder / "gates"  # flag files of waiting models; see `radserve.versions.request_hold`
         self.routing = folder / "routing"  # link to the traffic-split tables; see `radserve.proxy.traffic_split`
         self.models = folder / "models"  # unpacked archives; see `radserve.torchserve.verified_models.unpack`
+        self.ray = folder / "r"  # files of Ray, whose sockets have long names
         self.versions = folder / "versions"  # one subfolder per version, to which these tables link
         self.proxy = folder / "front"  # folder of the proxy that publishes the server
         self.local_proxy = folder / "local"  # folder of the proxy for this machine only
@@ -49,7 +50,7 @@ class RunDirectory:
         sockets = (self.inference, self.metrics, self.management, self.control, self.traffic, self.forks)
         for path in (self.ready, self.closing, self.routing, *sockets):
             path.unlink(missing_ok=True)
-        for path in (self.versions, *self.folder.glob("routing.*")):
+        for path in (self.versions, self.ray, *self.folder.glob("routing.*")):
             shutil.rmtree(path, ignore_errors=True)
         for name in ("tmp", "logs", "models", "workflows", "gates"):
             shutil.rmtree(self.folder / name, ignore_errors=True)

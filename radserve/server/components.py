@@ -27,6 +27,7 @@ from radserve.torchserve.verified_models import VerifiedModel
 from radserve.torchserve.worker_start import write_launcher
 from radserve.versions.control_api import ControlApi, application
 from radserve.versions.deployment_state import DeploymentStateManager
+from radserve.versions.read_only import ReadOnly
 from radserve.versions.registration import Registration
 from radserve.versions.request_hold import RequestHold
 from radserve.versions.rollout_manager import RolloutManager
@@ -56,8 +57,8 @@ class Components:
         self.keyring = keyring
         self.torchserve_configuration = options.configuration.read_text(encoding="utf-8")
         self.capacity = capacity.plan(options.memory or resources.memory(), self._max_body(), requests=options.requests)
-        self.python = write_launcher(run_directory) if options.worker_start == "fork" else sys.executable
-        self.status = ServerStatus()
+        self.python = write_launcher(run_directory) if options.forks else sys.executable
+        self.status = ServerStatus(detail=f"{options.engine_name} is starting.")
         self.tasks = BackgroundTasks()
         self.management = Management(run_directory)
         versions = _initial_versions(models, state, plan)
@@ -97,6 +98,8 @@ class Components:
         torchserve_api = TorchServeApi(self.versions, self.management, options.store)
         control_api = ControlApi(self.versions, self.rollouts, views)
         control = application(*control_api.routes(), *torchserve_api.routes(), hold.route())
+        if options.engine == "ray":
+            control.add_middleware(ReadOnly)
         self.traffic = AccessEvents(run_directory.traffic, window.add)
         self.health = serving(health, listen_on_port(LOOPBACK, options.health_port, "--health-port"))
         self.control = serving(control, unix_socket.listen(run_directory.control))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from handlers.errors import ScopeError
 from handlers.profile import VerifiedProfile
@@ -12,9 +13,13 @@ from radserve.errors import ServeError
 from radserve.host import run_directory
 from radserve.host.ports import LOOPBACK, require_free
 from radserve.proxy.options import ProxyOptions
+from radserve.rayserve.launch import require_supported
 from radserve.schema.domain import Mode
 from radserve.torchserve.worker_start import WorkerStart
 from radserve.versions.registration import Source
+
+Engine = Literal["torchserve", "ray"]
+"""What runs the archives."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class ServerOptions:
     profiles: Sequence[VerifiedProfile] = ()  # of this site, at most one for each version
     require: str = ""  # attributes that images must state; see `handlers.scope.requirements`
     domain: Mode = "strict"  # images unlike the training images: rejected, marked, or not compared
-    worker_start: WorkerStart = "fork"
+    engine: Engine = "torchserve"
+    worker_start: WorkerStart = "fork"  # of TorchServe
     requests: int = 128  # open at a time, of all clients
     startup_timeout: float = 300.0
     drain_timeout: float = 60.0  # a stop no longer waits for requests afterwards
@@ -48,10 +54,22 @@ class ServerOptions:
         """Folder for state that survives a restart."""
         return self.state or self.store / "state"
 
+    @property
+    def engine_name(self) -> str:
+        """Name of the engine in messages."""
+        return {"torchserve": "TorchServe", "ray": "Ray Serve"}[self.engine]
+
+    @property
+    def forks(self) -> bool:
+        """Whether workers are forks."""
+        return self.engine == "torchserve" and self.worker_start == "fork"
+
     def require_safe(self) -> None:
         """Reject an unsafe run directory, and options that would publish the server without protection by mistake."""
         if self.run_directory is not None:
             run_directory.require_safe(self.run_directory)
+        if self.engine == "ray":
+            require_supported(self.run_directory, pulls=self.source is not None)
         if self.proxy is None:
             return
         if self.keys is None and self.proxy.has_keys:

@@ -1,4 +1,4 @@
-"""Start of the server: launch TorchServe and wait until every model answers its sample."""
+"""Start of the server: launch the engine and wait until every model answers its sample."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import httpx
 
 from handlers import profile
 from radserve.host import process
+from radserve.rayserve import launch as ray_launch
 from radserve.server.components import Components
 from radserve.server.status import State
 from radserve.torchserve import launch
@@ -18,8 +19,8 @@ logger = logging.getLogger(__name__)
 _REMEDY: Final = "If the machine is slow or busy, set a longer --startup-timeout, or serve fewer models with --models."
 
 
-async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
-    """Write TorchServe's configuration and start its process."""
+async def start_engine(server: Components) -> asyncio.subprocess.Process:
+    """Write the engine's configuration and start its process."""
     options, run_directory = server.options, server.run_directory
     entries = [model.entry for model in server.models]
     configured = launch.configuration(
@@ -30,7 +31,11 @@ async def start_torchserve(server: Components) -> asyncio.subprocess.Process:
         run_directory, options.store, configured, server.plan, options.require, options.domain
     )
     profile.write(run_directory.profiles, options.profiles)
-    command = launch.command(run_directory, server.capacity.heap, server.python)
+    if options.engine == "ray":
+        command = ray_launch.command(run_directory, list(server.registry), server.capacity)
+        environment = {**environment, **ray_launch.environment()}
+    else:
+        command = launch.command(run_directory, server.capacity.heap, server.python)
     return await process.start(command, environment, run_directory.folder)
 
 
@@ -65,7 +70,7 @@ async def _try_to_open(server: Components, *, tolerant: bool) -> str | None:
             return problem.detail
         await server.versions.start()
     except (httpx.HTTPError, OSError) as error:
-        return f"TorchServe does not respond yet ({type(error).__name__})."
+        return f"{server.options.engine_name} does not respond yet ({type(error).__name__})."
     server.rollouts.resume()
     if problem is None:
         server.status.update(State.READY, "Every worker is ready and every model answered its sample.")

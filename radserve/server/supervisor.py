@@ -20,12 +20,13 @@ from radserve.host import process, run_directory, service_user
 from radserve.host.ports import LOOPBACK
 from radserve.host.resources import cores, plan
 from radserve.host.stop_signals import stop_event
+from radserve.rayserve.launch import require_no_rollouts
 from radserve.schema.domain import Mode
 from radserve.server.components import Components
 from radserve.server.monitor import monitor
 from radserve.server.options import ServerOptions
 from radserve.server.shutdown import shut_down
-from radserve.server.startup import start_torchserve, wait_until_ready
+from radserve.server.startup import start_engine, wait_until_ready
 from radserve.server.status import Exit, State
 from radserve.torchserve.verified_models import require_one_each, select, unpack, with_profile, without_model
 from radserve.torchserve.worker_start import reap_workers, run_fork_server
@@ -48,6 +49,8 @@ async def serve(options: ServerOptions, announce: Callable[[str], None]) -> Exit
     tracing.require_exporter()
     keyring = Keyring.open(options.keys) if options.keys else None
     state = StateFolder(options.state_folder)
+    if options.engine == "ray":
+        require_no_rollouts(state.state.rollouts)
     quarantined = state.state.in_quarantine(model_store.released(options.store))
     archives = select(options.store, _declared(state, options.models), quarantined)
     require_one_each(options.profiles)
@@ -95,7 +98,7 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
         await stack.enter_async_context(server.traffic)
         await stack.enter_async_context(server.control)
         stack.push_async_callback(server.tasks.stop)
-        if options.worker_start == "fork":
+        if options.forks:
             fork_server = partial(run_fork_server, server.run_directory, options.store, server.plan.threads)
             server.tasks.start("fork server", fork_server)
             if os.getpid() == 1:
@@ -114,7 +117,7 @@ async def _run(server: Components, stop: asyncio.Event, announce: Callable[[str]
                 return Exit.STOPPED
             folder = server.run_directory.models
             await asyncio.to_thread(unpack, model.entry, options.store, folder, options.startup_timeout)
-        torchserve = await start_torchserve(server)
+        torchserve = await start_engine(server)
         # Killed, because it has finished its requests, stores nothing, and would take seconds to stop.
         stack.push_async_callback(process.kill, torchserve)
         stack.push_async_callback(server.versions.stop)
@@ -143,7 +146,7 @@ async def _supervise(
     ready.cancel()
     stopped_early = stop.is_set() and server.status.state is State.STARTING
     if torchserve_exit.done() and not stopped_early:
-        logger.error("TorchServe exited with code %s; shutting down", torchserve_exit.result())
+        logger.error("%s exited with code %s; shutting down", server.options.engine_name, torchserve_exit.result())
         return Exit.TORCHSERVE_DIED
     if proxy_exit is not None and proxy_exit.done():
         logger.error("nginx keeps exiting, with code %s; shutting down", proxy_exit.result())

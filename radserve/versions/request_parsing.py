@@ -33,16 +33,17 @@ def route(path: str, handler: Callable[[Request], Awaitable[Response]], *methods
         try:
             return await handler(request)
         except ChangeError as error:
-            return _problem(error.status, error.title, str(error))
+            return problem(error.status, error.title, str(error))
         except ArchiveError as error:
-            return _problem(409, "Conflict", str(error))
+            return problem(409, "Conflict", str(error))
         except RadServeError as error:
-            return _problem(502, "The version failed", str(error))
+            return problem(502, "The version failed", str(error))
 
     return Route(path, endpoint, methods=list(methods))
 
 
-def _problem(status: int, title: str, detail: str) -> Response:
+def problem(status: int, title: str, detail: str) -> Response:
+    """Return a response with problem details."""
     document = ProblemDetails(status=status, title=title, detail=detail)
     return Response(document.model_dump_json(exclude_none=True), status, media_type="application/problem+json")
 
@@ -50,8 +51,8 @@ def _problem(status: int, title: str, detail: str) -> Response:
 async def unknown_route(_: Request, error: Exception) -> Response:
     """Render the problem details of an unknown path or method."""
     if getattr(error, "status_code", 404) == 404:
-        return _problem(404, "Not found", "Unknown path.")
-    return _problem(405, "Method not allowed", "This path does not support the method.")
+        return problem(404, "Not found", "Unknown path.")
+    return problem(405, "Method not allowed", "This path does not support the method.")
 
 
 def read_pair(request: Request) -> Pair:

@@ -166,7 +166,7 @@ def test_a_signal_while_archives_are_unpacked_starts_no_torchserve(
         time.sleep(0.1)  # the event loop handles the signal
 
     monkeypatch.setattr(supervisor, "unpack", unpack)
-    monkeypatch.setattr(supervisor, "start_torchserve", None)
+    monkeypatch.setattr(supervisor, "start_engine", None)
     options = replace(options, models=("brightness/1.0.0", "brightness/2.0.0"))
     assert asyncio.run(supervisor.serve(options, print)) is Exit.STOPPED
     assert [entry.version for entry in unpacked] == ["1.0.0"]
