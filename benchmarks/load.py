@@ -23,18 +23,20 @@ class Image:
 
 @dataclass(frozen=True)
 class Load:
-    """A measurement: images per second, and percentiles of the latency in ms."""
+    """A measurement: images per second, percentiles of the latency in ms, and the number of images."""
 
     rate: float
     p50: float
     p95: float
     p99: float
+    count: int
 
     @classmethod
     def of(cls, latencies: Sequence[float], elapsed: float, batch: int = 1) -> "Load":
         """Summarise calls of `batch` images each; latencies and total time are in seconds."""
         p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1e3
-        return cls(len(latencies) * batch / elapsed, float(p50), float(p95), float(p99))
+        count = len(latencies) * batch
+        return cls(count / elapsed, float(p50), float(p95), float(p99), count)
 
 
 def median(loads: Sequence[Load]) -> Load:
