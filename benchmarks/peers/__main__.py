@@ -5,8 +5,8 @@
 All servers run at once, with as many processes as there are cores and one thread each, and are measured in turns: each
 round sends the same images to each, from 1, 8 and 32 clients of this process, on the same cores. The table has the
 medians of the rounds, and the extremes of the rate. Processor time holds where other processes share the cores.
-`--code` is what the peers run for an image (benchmarks/peers/model.py). Uvicorn uses uvloop and httptools where they are
-installed; LitServe needs `uv run --with litserve`.
+`--code` is what the peers run for an image (benchmarks/peers/model.py). Uvicorn uses uvloop and httptools where they
+are installed; LitServe needs `uv run --with litserve`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     """Start the servers, measure and print."""
     options = _options()
     (item,) = select(options.model_store, [options.model])
-    paths = sorted(filter(os.path.isfile, glob(f"{options.images}/**", recursive=True)))  # noqa: PTH113, PTH207
+    paths = sorted(filter(os.path.isfile, glob(f"{options.images}/**", recursive=True)))  # noqa: PTH207
     images = [Image(path, Path(path).read_bytes()) for path in paths]
     if not images:
         sys.exit(f"--images {options.images}: no files found.")
@@ -81,9 +81,7 @@ def _options() -> argparse.Namespace:
 Results = Mapping[str, Mapping[int, list[Measurement]]]
 
 
-def measure(
-    servers: Mapping[str, Server], model: str, images: list[Image], rounds: int, seconds: float
-) -> Results:
+def measure(servers: Mapping[str, Server], model: str, images: list[Image], rounds: int, seconds: float) -> Results:
     """Measure all servers in turns, each round in the other direction."""
     results: dict[str, dict[int, list[Measurement]]] = {name: {n: [] for n in CLIENTS} for name in servers}
     for number in range(rounds):
@@ -98,7 +96,10 @@ def measure(
 
 def table(results: Results) -> str:
     """Render as Markdown."""
-    lines = ["| server, code | clients | images/s (least to most) | p50 ms | p99 ms | CPU ms an image |", "|---" * 6 + "|"]
+    lines = [
+        "| server, code | clients | images/s (least to most) | p50 ms | p99 ms | CPU ms an image |",
+        "|---" * 6 + "|",
+    ]
     for name, by_clients in results.items():
         for clients, rounds in by_clients.items():
             rates = [each.load.rate for each in rounds]

@@ -1,4 +1,4 @@
-"""The model that the peers of RadServe serve: an archive's program, with our code around it or with that of a tutorial."""
+"""The model that the peers of RadServe serve: an archive's program, with our code around it or with usual code."""
 
 import os
 import tempfile

@@ -92,9 +92,10 @@ def peer(kind: str, code: Code, target: Target, folder: Path) -> Iterator[Server
         finally:
             connection.close()
 
-    with (folder / "log").open("wb") as log, subprocess.Popen(
-        arguments, stdout=log, stderr=log, env=environment, cwd=CHECKOUT
-    ) as process:
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(arguments, stdout=log, stderr=log, env=environment, cwd=CHECKOUT) as process,
+    ):
         server = Server(url, psutil.Process(process.pid))
         try:
             wait_until_ready(responds, process, time.monotonic() + 120)
