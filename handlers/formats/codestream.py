@@ -71,7 +71,7 @@ def has_too_many_scans(data: bytes) -> bool:
     """Whether a JPEG has so many scans that decoding it takes too long; 0xFFDA is rare elsewhere."""
     # Words at even positions, then at odd ones: `data.count` takes six times as long.
     words = [np.frombuffer(data, "<u2", (len(data) - offset) // 2, offset) for offset in (0, 1)]
-    return sum(np.count_nonzero(each == 0xDAFF) for each in words) > _MAX_SCANS
+    return sum(int(np.count_nonzero(each == 0xDAFF)) for each in words) > _MAX_SCANS
 
 
 def _jpeg(data: bytes) -> Codestream:
