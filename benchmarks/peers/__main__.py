@@ -1,4 +1,4 @@
-"""Compares RadServe with FastAPI, LitServe and TorchServe: throughput, latency and processor time.
+"""Compares RadServe with FastAPI and TorchServe: throughput, latency and processor time.
 
     python -m benchmarks.peers --images ../shared/data/chest_xray_original --peer fastapi torchserve --code ours plain
 
@@ -6,7 +6,7 @@ All servers run at once, with as many processes as there are cores and one threa
 round sends the same images to each, from 1, 8 and 32 clients of this process, on the same cores. The table has the
 medians of the rounds, and the extremes of the rate. Processor time holds where other processes share the cores.
 `--code` is what the peers run for an image (benchmarks/peers/model.py). Uvicorn uses uvloop and httptools where they
-are installed; LitServe needs `uv run --with litserve`.
+are installed: `uv run --with uvloop --with httptools python -m benchmarks.peers ...`.
 """
 
 import argparse

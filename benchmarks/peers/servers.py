@@ -113,10 +113,6 @@ def _fastapi(_: Target, __: Path, ports: Sequence[int]) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.peers.fastapi_app:create", *options]
 
 
-def _litserve(target: Target, _: Path, ports: Sequence[int]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.peers.litserve_app", str(ports[0]), str(cores()), target.name]
-
-
 def _torchserve(target: Target, folder: Path, ports: Sequence[int]) -> list[str]:
     model = {"modelName": target.name, "modelVersion": "1.0", "handler": "torchserve_handler.py"}
     manifest = {"archiverVersion": "0.12.0", "model": model | {"configFile": "model-config.yaml"}}
@@ -148,7 +144,6 @@ def _torchserve(target: Target, folder: Path, ports: Sequence[int]) -> list[str]
 
 PEERS: Final[Mapping[str, Callable[[Target, Path, Sequence[int]], list[str]]]] = {
     "fastapi": _fastapi,
-    "litserve": _litserve,
     "torchserve": _torchserve,
 }
 """Functions that return the command of a peer on three free ports, and write its files to a folder."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
@@ -115,7 +116,7 @@ class Detector:
         return float(np.interp(score, self.percentiles, self._shares))
 
     @cached_property
-    def _shares(self) -> Vector:
+    def _shares(self) -> NDArray[np.float64]:
         return np.linspace(0, 100, len(self.percentiles))
 
     def distances(self, outputs: Mapping[str, Vector], image: torch.Tensor) -> dict[str, float]:
