@@ -33,7 +33,7 @@ MAY_IMPORT: Final = {
     "radserve.validation_error": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation_error"),
     "radserve.client": ("radserve.schema", *BASE),
-    "radserve.dicom": ("radserve.schema", *BASE),
+    "radserve.dicom": ("radserve.client", "radserve.schema", *BASE),
     "radserve.host": BASE,
     "radserve.auth": ("radserve.host", *BASE),
     "radserve.build": ("handlers", "training", "radserve.schema", "radserve.host", *BASE),

@@ -22,7 +22,10 @@ _VIRIDIS: Final = ((68, 1, 84), (59, 81, 139), (33, 144, 141), (92, 200, 99), (2
 
 def of_picture(context: Context, result: ImageResult, png: bytes) -> SCImage:
     """Return a picture of the server (the image, with an outline or heat map) with legend and notice."""
-    lines = [f"{context.algorithm.name} {context.algorithm.version}", *_finding(result), *comments([result])[1:]]
+    # As on the page: reasons not to rely on a result come before it.
+    found = f"Model output: {_finding(result)}" if result.doubts else _finding(result)
+    notes = comments([result])[1 + len(result.doubts) :]
+    lines = [f"{context.algorithm.name} {context.algorithm.version}", *result.doubts, found, *notes]
     source = context.first.dataset
     identity: dict[str, Any] = {name: source.get(keyword) or None for name, keyword in _IDENTITY.items()}
     item = SCImage(
@@ -42,7 +45,7 @@ def of_picture(context: Context, result: ImageResult, png: bytes) -> SCImage:
     item.ImageType = ["DERIVED", "SECONDARY"]
     # "NO" only if the file says so: the picture shows what the image shows.
     item.BurnedInAnnotation = source.get("BurnedInAnnotation") or "YES"
-    item.DerivationDescription = f"{' '.join(lines[:2])} {NOTICE}"[:1024]
+    item.DerivationDescription = f"{lines[0]}: {found}. {NOTICE}"[:1024]
     item.SourceImageSequence = Sequence([_reference(context)])
     for keyword in _COPIED:
         if keyword in source:
@@ -76,18 +79,18 @@ def _reference(context: Context) -> Dataset:
     return item
 
 
-def _finding(result: ImageResult) -> list[str]:
+def _finding(result: ImageResult) -> str:
     """Return the result in words."""
     if isinstance(result, Segmentation):
         size = f"{result.area.pixels} pixels" if result.area.mm2 is None else f"{result.area.mm2:.0f} mm2"
-        return [f"Marked: {result.label}, {size}" if result.positive else "Nothing marked"]
+        return f"Marked: {result.label}, {size}" if result.positive else "Nothing marked"
     assert isinstance(result, Prediction)  # the only other result of one image
     positive = positive_label(result)
     if positive is None or result.threshold is None:
-        return [f"Most probable: {result.label}, {percentage(result.probability)}"]
+        return f"Most probable: {result.label}, {percentage(result.probability)}"
     relation = "at or above" if result.positive else "below"
     probability = percentage(result.probabilities[positive])
-    return [f"{positive}: {probability}, {relation} the cut-off of {percentage(result.threshold)}"]
+    return f"{positive}: {probability}, {relation} the cut-off of {percentage(result.threshold)}"
 
 
 def _legend(result: ImageResult) -> list[tuple[str, Any]]:

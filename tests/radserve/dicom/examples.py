@@ -20,6 +20,13 @@ _CLASSES = {"DX": uid.DigitalXRayImageStorageForPresentation, "MR": uid.MRImageS
 ROOT = "1.2.826.0.1.3680043.8.498."
 
 
+def film(pixels: NDArray[np.uint8], modality: str = "DX", **attributes: Any) -> bytes:
+    """Return gray pixels as a DICOM file."""
+    rows, columns = pixels.shape
+    padded = np.append(pixels, np.zeros(pixels.size % 2, dtype=np.uint8))
+    return image(rows, columns, modality, PixelData=padded.tobytes(), **attributes)
+
+
 def image(rows: int = 40, columns: int = 56, modality: str = "MR", **attributes: Any) -> bytes:
     """Return a film or slice as a DICOM file; `attributes` override, None removes."""
     dataset = Dataset()

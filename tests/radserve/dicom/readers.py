@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from radserve.dicom import encode
+from radserve.dicom.objects import encode
 
 
 def problems(item: Dataset, folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radserve import dicom
+from radserve.dicom import objects as dicom
 from tests.radserve.dicom import examples, readers
 
 
@@ -30,7 +30,7 @@ def test_a_capture_says_what_it_is(declared: str | None, written: str, tmp_path:
     item = dicom.of_image(content, result, examples.png(np.zeros((40, 56, 3), dtype=np.uint8)))["sc"]
     assert (item.BurnedInAnnotation, item.ConversionType) == (written, "WSD")
     assert item.DerivationDescription == (
-        "example 1.2.0 pneumonia: 80.0%, at or above the cut-off of 60.0% For research use only. Not for diagnosis."
+        "example 1.2.0: pneumonia: 80.0%, at or above the cut-off of 60.0%. For research use only. Not for diagnosis."
     )
     assert item.SourceImageSequence[0].ReferencedSOPInstanceUID == f"{examples.ROOT}1.1.1"
     assert list(item.PatientOrientation) == ["L", "F"]

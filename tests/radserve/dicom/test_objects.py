@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from radserve import dicom
+from radserve.dicom import objects as dicom
 from radserve.errors import DicomError
 from tests.radserve.dicom import examples, readers
 
@@ -18,7 +18,7 @@ TIME = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PICTURE = examples.png(np.resize(np.arange(255, dtype=np.uint8), (40, 56, 3)))
 
 
-def objects(content: bytes, **changes: Any) -> dict[Any, Dataset]:
+def written(content: bytes, **changes: Any) -> dict[Any, Dataset]:
     """Return all objects of a mask."""
     result = examples.segmentation(content, examples.blob(40, 56), [0.5, 0.75], **changes)
     return dicom.of_image(content, result, PICTURE, time=TIME)
@@ -26,11 +26,11 @@ def objects(content: bytes, **changes: Any) -> dict[Any, Dataset]:
 
 @pytest.fixture(scope="module")
 def slice_objects() -> dict[Any, Dataset]:
-    return objects(examples.image())
+    return written(examples.image())
 
 
 def test_a_repeated_request_gives_the_same_bytes(slice_objects: dict[Any, Dataset]) -> None:
-    again = objects(examples.image())
+    again = written(examples.image())
     assert {kind: dicom.encode(item) for kind, item in again.items()} == {
         kind: dicom.encode(item) for kind, item in slice_objects.items()
     }
@@ -49,14 +49,14 @@ def test_a_repeated_request_gives_the_same_bytes(slice_objects: dict[Any, Datase
 def test_another_archive_or_condition_gives_other_identifiers(
     change: dict[str, Any], slice_objects: dict[Any, Dataset]
 ) -> None:
-    other = objects(examples.image(), **change)
+    other = written(examples.image(), **change)
     assert {item.SOPInstanceUID for item in other.values()}.isdisjoint(
         item.SOPInstanceUID for item in slice_objects.values()
     )
 
 
 def test_objects_of_one_series_of_images_share_a_series_by_kind(slice_objects: dict[Any, Dataset]) -> None:
-    second = objects(examples.image(InstanceNumber=2))
+    second = written(examples.image(InstanceNumber=2))
     for kind, item in slice_objects.items():
         assert item.SOPInstanceUID != second[kind].SOPInstanceUID
         assert item.SeriesInstanceUID == second[kind].SeriesInstanceUID
@@ -86,7 +86,7 @@ def test_identity_is_copied_and_nothing_else(slice_objects: dict[Any, Dataset]) 
     ],
 )
 def test_the_character_set_is_kept(encoding: Any, name: str) -> None:
-    for item in objects(examples.image(SpecificCharacterSet=encoding, PatientName=name)).values():
+    for item in written(examples.image(SpecificCharacterSet=encoding, PatientName=name)).values():
         read = dcmread(BytesIO(dicom.encode(item)))
         assert (read.SpecificCharacterSet, str(read.PatientName)) == (encoding, name)
 
@@ -94,7 +94,7 @@ def test_the_character_set_is_kept(encoding: Any, name: str) -> None:
 def test_a_label_that_the_character_set_cannot_hold_makes_the_objects_utf_8() -> None:
     content = examples.image(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jürgen")
     model = {"name": "例", "version": "1.2.0", "sha256": None}
-    for item in objects(content, model=model).values():
+    for item in written(content, model=model).values():
         read = dcmread(BytesIO(dicom.encode(item)))
         assert (read.SpecificCharacterSet, str(read.PatientName)) == ("ISO_IR 192", "Müller^Jürgen")
         assert read.ManufacturerModelName == "例"
@@ -104,7 +104,7 @@ def test_invalid_values_of_a_file_are_left_out(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = examples.image(PatientSex="X", StudyDate="01/02/2026", PatientBirthDate="2020.1", StudyTime="noon")
-    for item in objects(content).values():
+    for item in written(content).values():
         assert (item.PatientSex, item.StudyDate, item.PatientBirthDate) in [("", "", ""), (None, None, None)]
         # The study of a file without these values has no place in a DICOMDIR.
         assert [text for text in readers.problems(item, tmp_path) if "DICOMDIR" not in text] == []
@@ -114,7 +114,7 @@ def test_a_name_is_neither_logged_nor_part_of_a_warning(
     caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    assert objects(examples.image(PatientName="Secret"))["sr"].PatientName == "Secret"
+    assert written(examples.image(PatientName="Secret"))["sr"].PatientName == "Secret"
     assert "Secret" not in caplog.text
     assert [str(item.message) for item in recwarn.list] == []
 
@@ -125,7 +125,7 @@ def test_a_file_without_an_identifier_is_rejected(keyword: str) -> None:
     delattr(file, keyword)
     content = dicom.encode(file) if keyword.startswith("S") and "SOP" not in keyword else _saved(file)
     with pytest.raises(DicomError, match=keyword):
-        objects(content)
+        written(content)
 
 
 def _saved(file: Dataset) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from highdicom.sr import srread
 from pydicom.sr.codedict import codes
 
-from radserve import dicom
+from radserve.dicom import objects as dicom
 from tests.radserve.dicom import examples, readers
 
 

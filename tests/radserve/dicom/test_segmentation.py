@@ -9,8 +9,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage
 
-from radserve import dicom
-from radserve.dicom import encode
+from radserve.dicom import objects as dicom
+from radserve.dicom.objects import encode
 from radserve.errors import DicomError
 from radserve.schema.segmentation import Segmentation, Series
 from tests.radserve.dicom import examples, readers
