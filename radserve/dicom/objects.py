@@ -70,7 +70,7 @@ def of_series(
         raise DicomError("No slice could be analysed, so the series has no DICOM result.")
     context = _context([content for content, _ in pairs], [result for _, result in pairs], time)
     if len({source.dataset.SeriesInstanceUID for source in context.sources}) > 1:
-        raise DicomError("The slices are of several series; send each series by itself.")
+        raise DicomError("The slices are of several series; send each series in a request of its own.")
     results = tuple(result for _, result in pairs)
     with quiet():
         mask = segmentation.of_masks(context, results)
