@@ -49,14 +49,14 @@ def of_image(
     context = _context([content], [result], time)
     objects: dict[Kind, Dataset] = {}
     with quiet():
-        if isinstance(result, Segmentation):
+        if isinstance(result, Segmentation) and {"sr", "seg"} & set(kinds):
             mask = segmentation.of_masks(context, (result,))
             objects = {"sr": report.of_masks(context, (result,), mask), "seg": mask}
-        else:
+        if isinstance(result, Prediction) and "sr" in kinds:
             objects["sr"] = report.of_prediction(context, result)
-            if isinstance(result, Explanation):
-                objects["seg"] = segmentation.of_heat_map(context, result)
-        if picture is not None:
+        if isinstance(result, Explanation) and "seg" in kinds:
+            objects["seg"] = segmentation.of_heat_map(context, result)
+        if picture is not None and "sc" in kinds:
             objects["sc"] = capture.of_picture(context, result, picture)
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
