@@ -143,11 +143,11 @@ def test_the_command_writes_dicom_objects_of_dicom_images(spots: Server, server:
         examples.film(film, ViewPosition="PA", PresentationIntentType="FOR PRESENTATION")
     )
     (tmp_path / "slice.dcm").write_bytes(examples.film(painted(FIGURE), "MR"))
-    (tmp_path / "slice.png").write_bytes(SLICE)
+    (tmp_path / "other.png").write_bytes(SLICE)
     out = tmp_path / "out"
     done = command("predict", NAME, tmp_path / "film.dcm", "--url", server.url, "--dicom-out", out)
     assert done.returncode == 0, done.stderr
-    files = (tmp_path / "slice.dcm", tmp_path / "slice.png")
+    files = (tmp_path / "slice.dcm", tmp_path / "other.png")
     done = command("predict", "spots", *files, "--url", spots.url, "--json", "--dicom-out", out)
     assert done.returncode == 1, done.stderr
     assert "The image is png, not DICOM" in done.stdout.splitlines()[1]
