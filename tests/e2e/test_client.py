@@ -157,7 +157,8 @@ def test_the_command_writes_dicom_objects_of_dicom_images(spots: Server, server:
         *("slice.sc.dcm", "slice.seg.dcm", "slice.sr.dcm"),
     ]
     for path in written:
-        assert readers.problems(dcmread(path), tmp_path) == []
+        # dciodvfy does not know the private scheme of the label "spot".
+        assert [text for text in readers.problems(dcmread(path), tmp_path) if "99RADSERVE" not in text] == []
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
