@@ -124,6 +124,10 @@ class CorruptDataError(StoreError):
     """Received data does not match the index."""
 
 
+class DicomError(RadServeError):
+    """A result cannot be written as a DICOM object."""
+
+
 class ClientError(RadServeError):
     """A request of `radserve.client` failed."""
 
