@@ -65,7 +65,7 @@ def loop(settings: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run the loop; its log is beside the settings. It is killed in the end unless it has ended."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
     with settings.with_suffix(".log").open("ab") as log:
-        command = [sys.executable, "-m", "radserve", "pacs", settings]
+        command = [sys.executable, "-m", "radserve", "pacs", str(settings)]
         process = subprocess.Popen(command, stderr=log, cwd=CHECKOUT, env=environment)
     try:
         yield process
@@ -74,23 +74,30 @@ def loop(settings: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: tuple[float, float], seed: int) -> Outcome:
-    """Store films while the loop is killed and the Orthanc is stopped, until every film has a result."""
+def starts(settings: Path) -> int:
+    """Return how often the loop has started, by its log."""
+    log = settings.with_suffix(".log")
+    return log.read_text(encoding="utf-8").count('"running with') if log.exists() else 0
+
+
+def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed: int) -> Outcome:
+    """Store films until every film has a result; lives of the loop and outages last `alive` seconds at most."""
     chance, start = random.Random(seed), time.monotonic()
     kills = outages = 0
     sender = threading.Thread(target=_send, args=(orthanc, films))
     sender.start()
     while sender.is_alive() or len(_results(orthanc)) < films:
+        before = starts(settings)
         with loop(settings):
-            time.sleep(chance.uniform(*alive))
-        kills += 1
-        if chance.random() < 0.3:
-            with loop(settings):
+            if chance.random() < 0.8:
+                wait_for(lambda before=before: starts(settings) > before)  # type: ignore[misc]
+            if chance.random() < 0.3:
                 orthanc.stop()
-                time.sleep(chance.uniform(1, 4))
+                time.sleep(chance.uniform(0, alive))
                 orthanc.start()
-                time.sleep(chance.uniform(*alive))
-            kills, outages = kills + 1, outages + 1
+                outages += 1
+            time.sleep(chance.uniform(0, alive))
+        kills += 1
     sender.join()
     with loop(settings) as last:  # nothing may come twice
         wait_for(lambda: _unfinished(settings) == 0)
@@ -148,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "orthanc") as orthanc:
         settings = write_settings(orthanc, options.url, Path(name) / "pacs.yaml")
-        outcome = under_kills(orthanc, settings, options.films, (4, 20), options.seed)
+        outcome = under_kills(orthanc, settings, options.films, 15, options.seed)
     repeated = sum(number > 1 for number in outcome.results.values())
     document = {
         "films": options.films,

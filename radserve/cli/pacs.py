@@ -13,6 +13,8 @@ from radserve.cli import terminal
 from radserve.errors import InvalidCallError, PacsError, RadServeError
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from radserve.pacs.queue import Queue
     from radserve.pacs.settings import Settings
 
@@ -105,7 +107,7 @@ def _explain(settings: "Settings", target: str) -> None:
         return
     if not target.replace(".", "").isdigit():
         raise InvalidCallError(f"{target}: neither a file nor a Study Instance UID.")
-    found = []
+    found: list[Dataset] = []
     for item in settings.sources:
         with sources.opened(item) as source:
             found += source.headers(target)
