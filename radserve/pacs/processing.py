@@ -11,7 +11,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from radserve.client import Client
-from radserve.dicom import encode
+from radserve.dicom.objects import encode
+from radserve.dicom.requests import complete
 from radserve.dicom.source import quiet
 from radserve.errors import (
     DicomError,
@@ -22,7 +23,7 @@ from radserve.errors import (
     UnreachableError,
 )
 from radserve.files import write_atomically
-from radserve.pacs import destinations, results
+from radserve.pacs import destinations
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
@@ -72,12 +73,14 @@ class Processor:
         """Write the results of a job to disk, and then record them: storing starts from there after a restart."""
         content = (self._queue.images / job.file).read_bytes()
         with SECONDS.labels("predict").time():
-            found = results.analyse(self._client, job.model, job.version, content, self._settings.write)
+            result = self._client.predict(job.model, content, job.version)
+            objects = complete(self._client, content, result, self._settings.write)
         for path in self._queue.result_files(job):
             path.unlink()
-        for kind, item in found.objects.items():
+        for kind, item in objects.items():
             write_atomically(self._queue.results / f"{job.id}-{kind}.dcm", encode(item), mode=0o600)
-        self._queue.predicted(job, found.archive, [str(item.SOPInstanceUID) for item in found.objects.values()])
+        archive = result.model.sha256 or result.model.version
+        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()])
 
     def _store(self, job: Job) -> None:
         with quiet(), SECONDS.labels("store").time():

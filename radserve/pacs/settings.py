@@ -9,7 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydicom.datadict import tag_for_keyword
 
-from radserve.dicom import Kind
+from radserve.dicom.kinds import Kind
 from radserve.errors import PacsSettingsError
 from radserve.schema.types import ModelName, Version
 from radserve.validation_error import describe

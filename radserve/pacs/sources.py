@@ -11,7 +11,7 @@ import httpx
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from radserve.dicom import encode
+from radserve.dicom.objects import encode
 from radserve.dicom.source import quiet
 from radserve.errors import DicomError
 from radserve.pacs import header as headers
