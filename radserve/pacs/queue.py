@@ -43,7 +43,7 @@ _NEW: Final = """
 INSERT INTO jobs (instance, study, rule, model, version, state, reason, file, due, changed)
 VALUES (:instance, :study, :rule, :model, :version, :state, :reason, :file, :now, :now)
 ON CONFLICT DO UPDATE SET state = excluded.state, rule = excluded.rule, reason = excluded.reason, file = excluded.file,
-    tries = 0, failures = 0, due = excluded.due, changed = excluded.changed
+    archive = '', tries = 0, failures = 0, due = excluded.due, changed = excluded.changed
 WHERE jobs.state IN ('rejected', 'dead') OR (jobs.state = 'done' AND jobs.archive != (
     SELECT archive FROM jobs AS newest
     WHERE newest.model = jobs.model AND newest.version = jobs.version AND archive != ''

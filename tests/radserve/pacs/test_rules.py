@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from radserve.dicom.source import quiet
 from radserve.pacs import header as headers
 from radserve.pacs import rules
 from radserve.pacs.settings import Rule
@@ -23,9 +24,10 @@ def header(**attributes: Any) -> Dataset:
     """Return the header of a film that CHILDREN matches; None removes an attribute."""
     values = {"Modality": "DX", "BodyPartExamined": "CHEST", "PatientAge": "005Y", "Rows": 4} | attributes
     dataset = Dataset()
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(dataset, keyword, value)
+    with quiet():
+        for keyword, value in values.items():
+            if value is not None:
+                setattr(dataset, keyword, value)
     return dataset
 
 
@@ -51,7 +53,7 @@ def test_an_image_that_breaks_a_condition_is_not_matched_and_the_text_says_why(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"BodyPartExamined": "Chest "}, {"ViewPosition": "pa"}, {"PatientAge": "052W"}, {"PatientAge": "500D"}],
+    [{}, {"BodyPartExamined": "Chest "}, {"ViewPosition": "pa"}, {"PatientAge": "060W"}, {"PatientAge": "500D"}],
 )
 def test_case_and_spaces_do_not_matter(changes: dict[str, Any]) -> None:
     assert rules.decide([CHILDREN], header(**changes)).matches == (CHILDREN,)
