@@ -6,9 +6,9 @@ loop is killed (SIGKILL) at random moments, and the Orthanc is stopped for some 
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,14 +17,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import yaml
 
 from benchmarks.orthanc import SERIES, Orthanc, film, running, wait_for
-from benchmarks.server import CHECKOUT
+from radserve.cli import main as command_line
+
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["radserve.pacs.loop", "radserve.cli.pacs", __name__])
+"""Imports take longer than the short lives of the loop under kills: they run once, in the process that is forked."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,22 @@ def write_settings(orthanc: Orthanc, server: str, path: Path, **changes: Any) ->
 
 
 @contextmanager
-def loop(settings: Path) -> Iterator[subprocess.Popen[bytes]]:
+def loop(settings: Path) -> Iterator[BaseProcess]:
     """Run the loop; its log is beside the settings. It is killed in the end unless it has ended."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-    with settings.with_suffix(".log").open("ab") as log:
-        command = [sys.executable, "-m", "radserve", "pacs", str(settings)]
-        process = subprocess.Popen(command, stderr=log, cwd=CHECKOUT, env=environment)
+    process = _FORKS.Process(target=_run, args=(settings,))
+    process.start()
     try:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.join()
+
+
+def _run(settings: Path) -> None:
+    log = os.open(settings.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, sys.stderr.fileno())
+    sys.argv = ["radserve", "pacs", str(settings)]
+    command_line.main()
 
 
 def starts(settings: Path) -> int:
@@ -102,7 +112,8 @@ def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed
     with loop(settings) as last:  # nothing may come twice
         wait_for(lambda: _unfinished(settings) == 0)
         last.terminate()
-        assert last.wait(60) == 0
+        last.join(60)
+        assert last.exitcode == 0
     return Outcome(_results(orthanc), kills, outages, time.monotonic() - start)
 
 

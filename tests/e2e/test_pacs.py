@@ -1,6 +1,5 @@
 """The loop with a real Orthanc, a real server, and dcmtk."""
 
-import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -45,8 +44,9 @@ def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, se
         wait_for(lambda: all(orthanc.objects(kind) for kind in ("SR", "SEG", "OT")))
         orthanc.store(film(3))
         wait_for(lambda: len(orthanc.objects("SR")) == 2)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        process.terminate()
+        process.join(60)
+        assert process.exitcode == 0
     assert {kind: len(orthanc.objects(kind)) for kind in ("SR", "SEG", "OT")} == {"SR": 2, "SEG": 2, "OT": 2}
     assert {report["StudyInstanceUID"] for report in orthanc.objects("SR")} == {STUDY}
     jobs = command_line.run("pacs", settings, "--list", "all")
