@@ -109,8 +109,9 @@ def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed
             time.sleep(chance.uniform(0, alive))
         kills += 1
     sender.join()
+    before = starts(settings)
     with loop(settings) as last:  # nothing may come twice
-        wait_for(lambda: _unfinished(settings) == 0)
+        wait_for(lambda: starts(settings) > before and _unfinished(settings) == 0)
         last.terminate()
         last.join(60)
         assert last.exitcode == 0

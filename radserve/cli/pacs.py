@@ -58,6 +58,9 @@ def pacs(
     elif resend is not None:
         _resend(settings, resend)
     else:
+        from radserve.host import stop_signals
+
+        stop_signals.exit_at_once()  # imports take seconds
         from radserve.pacs import loop
 
         radserve_logging.configure()
