@@ -15,7 +15,7 @@ from gateway.accept import preferred
 from gateway.access import Caller
 from gateway.api import inference
 from gateway.api.inference import Target
-from gateway.errors import NotAcceptableError, ProblemError
+from gateway.errors import BadGatewayError, NotAcceptableError, ProblemError
 from gateway.model_response import Document
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
@@ -104,6 +104,8 @@ async def _picture(request: Request, target: Target, body: RequestBody, result: 
     view = "overlay" if explained or isinstance(result, Segmentation) else "image"
     same = replace(target, verb="explanations" if explained else "predictions")
     _, response = await inference.send(request, same, body, f"{model_response.PNG};view={view}")
+    if not model_response.is_picture(response):
+        raise BadGatewayError("The analysis service sent no picture; the response was discarded.")
     return response.body
 
 

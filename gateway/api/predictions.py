@@ -39,11 +39,11 @@ _BODIES: Final = "The path also accepts the other bodies that this API documents
 def _add_routes(verb: Verb) -> None:
     action, summary, contents = _ACTIONS[verb]
     returns = (
-        f"Returns {contents}, for each image, with an `id` that identifies the result in the history. `Accept` requests "
-        "another form: `image/png` (`;view=mask`, `overlay`, `map`) a picture of one image; `application/dicom` "
-        '(`;type=sr`, `seg`, `sc`) or `multipart/related; type="application/dicom"` DICOM objects of a DICOM image; '
-        "`text/event-stream` events as each image finishes (`accepted`, `prediction` or `rejection`, `progress`, `done`, "
-        "`error`)."
+        f"Returns {contents}, for each image, with an `id` that identifies the result in the history. `Accept` "
+        "requests another form: `image/png` (`;view=mask`, `overlay`, `map`) a picture of one image; "
+        '`application/dicom` (`;type=sr`, `seg`, `sc`) or `multipart/related; type="application/dicom"` DICOM objects '
+        "of a DICOM image; `text/event-stream` events as each image finishes (`accepted`, `prediction` or `rejection`, "
+        "`progress`, `done`, `error`)."
     )
 
     async def of_model(

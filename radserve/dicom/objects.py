@@ -49,14 +49,14 @@ def of_image(
     context = _context([content], [result], time)
     objects: dict[Kind, Dataset] = {}
     with quiet():
-        if isinstance(result, Segmentation):
+        if isinstance(result, Segmentation) and {"sr", "seg"} & set(kinds):
             mask = segmentation.of_masks(context, (result,))
             objects = {"sr": report.of_masks(context, (result,), mask), "seg": mask}
-        else:
+        if isinstance(result, Prediction) and "sr" in kinds:
             objects["sr"] = report.of_prediction(context, result)
-            if isinstance(result, Explanation):
-                objects["seg"] = segmentation.of_heat_map(context, result)
-        if picture is not None:
+        if isinstance(result, Explanation) and "seg" in kinds:
+            objects["seg"] = segmentation.of_heat_map(context, result)
+        if picture is not None and "sc" in kinds:
             objects["sc"] = capture.of_picture(context, result, picture)
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
@@ -70,7 +70,7 @@ def of_series(
         raise DicomError("No slice could be analysed, so the series has no DICOM result.")
     context = _context([content for content, _ in pairs], [result for _, result in pairs], time)
     if len({source.dataset.SeriesInstanceUID for source in context.sources}) > 1:
-        raise DicomError("The slices are of several series; send each series by itself.")
+        raise DicomError("The slices are of several series; send each series in a request of its own.")
     results = tuple(result for _, result in pairs)
     with quiet():
         mask = segmentation.of_masks(context, results)
