@@ -16,7 +16,7 @@ from radserve.pacs.intake import Intake
 from radserve.pacs.queue import Queue
 from radserve.pacs.settings import DicomWebSource, Rule
 from tests import command_line
-from tests.server import Server
+from tests.server import Server, free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,9 @@ def orthanc(orthanc_process: Orthanc) -> Orthanc:
 
 
 def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, server: Server, tmp_path: Path) -> None:
-    settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", write=["sr", "seg", "sc"])
+    (port,) = free_ports(1)
+    changes = {"write": ["sr", "seg", "sc"], "metrics_port": port}
+    settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", **changes)
     check = command_line.run("pacs", settings, "--check")
     assert (check.returncode, check.stdout.count(": ok")) == (0, 3), check.stdout
     orthanc.store(film(1))
@@ -43,7 +45,7 @@ def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, se
     with loop(settings) as process:
         wait_for(lambda: all(orthanc.objects(kind) for kind in ("SR", "SEG", "OT")))
         orthanc.store(film(3))
-        wait_for(lambda: len(orthanc.objects("SR")) == 2)
+        wait_for(lambda: 'radserve_pacs_jobs{state="done"} 2.0' in httpx.get(f"http://127.0.0.1:{port}").text)
         process.terminate()
         process.join(60)
         assert process.exitcode == 0
