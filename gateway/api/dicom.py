@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from fastapi import Request
@@ -64,10 +64,13 @@ def _requested(accept: str) -> tuple[bool, Kind | None]:
     media_type, parameters = preferred(accept)
     if media_type == _MULTIPART:
         return True, None
-    kind = parameters.get("type", "").lower() or None
-    if kind not in (None, *KINDS):
-        raise NotAcceptableError(f"Accept has the unknown type {kind[:20]!r}; available: {', '.join(KINDS)}.")
-    return False, cast("Kind | None", kind)
+    name = parameters.get("type", "").lower()
+    if not name:
+        return False, None
+    for kind in KINDS:
+        if kind == name:
+            return False, kind
+    raise NotAcceptableError(f"Accept has the unknown type {name[:20]!r}; available: {', '.join(KINDS)}.")
 
 
 async def _of_image(

@@ -8,6 +8,8 @@ from pydicom.dataset import Dataset
 
 from radserve.client import Client
 from radserve.client.conditions import Conditions
+from radserve.client.predictions import Kind as Verb
+from radserve.client.predictions import View
 from radserve.dicom.kinds import KINDS, Kind
 from radserve.dicom.objects import of_image
 from radserve.errors import RejectedRequestError
@@ -41,11 +43,11 @@ def complete(
     ClientError
         A request fails.
     """
-    if isinstance(result, Segmentation):
-        view, of = "overlay", "predictions"
-    else:
-        result = _explained(client, content, result, stated) if {"seg", "sc"} & set(kinds) else result
-        view, of = ("overlay", "explanations") if isinstance(result, Explanation) else ("image", "predictions")
+    if isinstance(result, Prediction) and {"seg", "sc"} & set(kinds):
+        result = _explained(client, content, result, stated)
+    explained = isinstance(result, Explanation)
+    of: Verb = "explanations" if explained else "predictions"
+    view: View = "overlay" if explained or isinstance(result, Segmentation) else "image"
     picture = None
     if "sc" in kinds:
         name, version = result.model.name, result.model.version

@@ -62,7 +62,7 @@ def parts(response: httpx.Response) -> list[Dataset]:
     assert response.status_code == 200, response.text
     head = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
     message = email.message_from_bytes(head + response.content, policy=email.policy.HTTP)
-    assert {part.get_content_type() for part in message.iter_parts()} == {"application/dicom"}  # type: ignore[attr-defined]
+    assert {part.get_content_type() for part in message.iter_parts()} == {"application/dicom"}
     boundary = response.headers["content-type"].partition("boundary=")[2].encode()
     bodies = response.content.split(b"--" + boundary)[1:-1]
     return [dcmread(BytesIO(body.partition(b"\r\n\r\n")[2])) for body in bodies]
