@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Final
@@ -51,6 +52,9 @@ def client(settings: Settings) -> Client:
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; what is not finished then stays in the queue. Raises PacsError."""
+    # `radserve.dicom.source.quiet` is not safe for threads, and pydicom's warnings quote values of attributes.
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").disabled = True
     asyncio.run(_run(settings))
     stop_signals.ignore()
 
