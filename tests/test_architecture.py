@@ -71,6 +71,7 @@ MAY_IMPORT: Final = {
         "radserve.versions",
         *BASE,
     ),
+    "radserve.pacs": ("radserve.client", "radserve.dicom", "radserve.host", "radserve.schema", *BASE),
     "radserve.deploy": ("radserve.build", "radserve.store", *BASE),
     "gateway": ("radserve.auth", "radserve.client", "radserve.dicom", "radserve.host", "radserve.schema", *BASE),
 }
