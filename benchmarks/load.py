@@ -23,20 +23,21 @@ class Image:
 
 @dataclass(frozen=True)
 class Load:
-    """A measurement: images per second, and mean and percentiles of the latency in ms."""
+    """A measurement: images per second, mean and percentiles of the latency in ms, and the number of images."""
 
     rate: float
     mean: float
     p50: float
     p95: float
     p99: float
+    count: int
 
     @classmethod
     def of(cls, latencies: Sequence[float], elapsed: float, batch: int = 1) -> "Load":
         """Summarise calls of `batch` images each; latencies and total time are in seconds."""
         p50, p95, p99 = np.percentile(latencies, [50, 95, 99]) * 1e3
-        mean = float(np.mean(latencies)) * 1e3
-        return cls(len(latencies) * batch / elapsed, mean, float(p50), float(p95), float(p99))
+        mean, count = float(np.mean(latencies)) * 1e3, len(latencies) * batch
+        return cls(count / elapsed, mean, float(p50), float(p95), float(p99), count)
 
 
 def median(loads: Sequence[Load]) -> Load:

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -137,10 +136,9 @@ def _measure(options: argparse.Namespace, images: Sequence[Image], workers: int)
         closed_loop(server.url, options.model, images, max(CLIENTS), options.warm_up)
         works, loads = {}, {}
         for clients in CLIENTS:
-            before, began = _times(server), time.perf_counter()
+            before = _times(server)
             load = closed_loop(server.url, options.model, images, clients, options.seconds)
-            count = load.rate * (time.perf_counter() - began)
-            works[clients] = Work(*((_times(server) - before) / count).tolist())
+            works[clients] = Work(*((_times(server) - before) / load.count).tolist())
             loads[clients] = load
         return works[min(CLIENTS)], works[max(CLIENTS)], loads
 

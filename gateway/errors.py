@@ -69,6 +69,10 @@ class NotFoundError(ProblemError, status=404, title="Not found"):
     """The model, version, result or path does not exist."""
 
 
+class NotAcceptableError(ProblemError, status=406, title="Not acceptable"):
+    """The result does not exist in the requested form."""
+
+
 class RequestTimeoutError(ProblemError, status=408, title="Request timed out"):
     """The request body did not arrive in time."""
 

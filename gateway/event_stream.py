@@ -1,7 +1,6 @@
 """Response that sends events as they occur (`text/event-stream`, WHATWG HTML, section 9.2)."""
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -9,12 +8,12 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.accept import preferred
 from gateway.errors import ProblemError
 
 MEDIA_TYPE: Final = "text/event-stream"
 KEEP_ALIVE_SECONDS: Final = 15.0
 """Proxies and clients end connections on which nothing arrives for a time, 60 s by default in nginx and httpx."""
-_WEIGHT: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 Emit = Callable[[str, Any], Awaitable[None]]
 """Sends an event: its name, and its data, which become one line of JSON."""
 
@@ -72,18 +71,7 @@ def encode(event: str, data: Any) -> str:
 
 def is_requested(accept: str) -> bool:
     """Return whether a header Accept prefers events; of equal weights, the first one counts."""
-    ranges = [item.split(";") for item in accept.split(",") if item.strip()]
-    weights = [_weight(parameters) for _, *parameters in ranges]
-    best = max(weights, default=0.0)
-    return best > 0 and ranges[weights.index(best)][0].strip().lower() == MEDIA_TYPE
-
-
-def _weight(parameters: list[str]) -> float:
-    """Return the weight that `q` states, 1 without it; 0 if it is invalid, which the model server rejects."""
-    for name, _, value in (item.partition("=") for item in parameters):
-        if name.strip().lower() == "q":
-            return float(value) if _WEIGHT.fullmatch(value.strip()) else 0.0
-    return 1.0
+    return preferred(accept).media_type == MEDIA_TYPE
 
 
 async def _write_comments(write: Callable[[str], Awaitable[None]]) -> None:

@@ -124,6 +124,24 @@ class CorruptDataError(StoreError):
     """Received data does not match the index."""
 
 
+class DicomError(RadServeError):
+    """A result cannot be written as a DICOM object."""
+
+
+class PacsSettingsError(RadServeError):
+    """The settings of `radserve pacs` are invalid."""
+
+    code = 2
+
+
+class PacsError(RadServeError):
+    """A system of the PACS rejects a request, or the folder of the loop cannot be used."""
+
+
+class PacsUnavailableError(PacsError):
+    """A system of the PACS cannot be reached or has no space; the same request may succeed later."""
+
+
 class ClientError(RadServeError):
     """A request of `radserve.client` failed."""
 

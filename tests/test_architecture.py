@@ -33,6 +33,7 @@ MAY_IMPORT: Final = {
     "radserve.validation_error": ("handlers",),
     "radserve.schema": ("radserve.errors", "radserve.validation_error"),
     "radserve.client": ("radserve.schema", *BASE),
+    "radserve.dicom": ("radserve.client", "radserve.schema", *BASE),
     "radserve.host": BASE,
     "radserve.auth": ("radserve.host", *BASE),
     "radserve.build": ("handlers", "training", "radserve.schema", "radserve.host", *BASE),
@@ -70,8 +71,9 @@ MAY_IMPORT: Final = {
         "radserve.versions",
         *BASE,
     ),
+    "radserve.pacs": ("radserve.client", "radserve.dicom", "radserve.host", "radserve.schema", *BASE),
     "radserve.deploy": ("radserve.build", "radserve.store", *BASE),
-    "gateway": ("radserve.auth", "radserve.client", "radserve.host", "radserve.schema", *BASE),
+    "gateway": ("radserve.auth", "radserve.client", "radserve.dicom", "radserve.host", "radserve.schema", *BASE),
 }
 """Package -> the packages that it may import. `radserve.cli` may import all of them, and nothing imports it."""
 EXCEPTIONS: Final = {
@@ -161,7 +163,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import radserve.server.supervisor", {"boto3", "numpy", "opentelemetry", "torch", "training"}),
         (
             "import gateway.lambda_.function, gateway.cli",
-            {"boto3", "handlers.recipe", "numpy", "PIL", "torch", "training"},
+            {"boto3", "handlers.recipe", "numpy", "PIL", "pydicom", "torch", "training"},
         ),
         (
             "import handlers.classification",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,14 +66,16 @@ def test_the_first_prediction_matches_the_readme(server: Server) -> None:
 @pytest.mark.e2e
 def test_the_table_matches_the_readme(server: Server) -> None:
     command, shown = consoles()[1]
-    done = shell(command, server)
-    assert done.returncode == 0, done.stderr
+    in_terminal = shlex.quote(f"stty columns 120; TERM=xterm {command}")
+    done = shell(f"script --quiet --return --command {in_terminal} /dev/null", server)
+    assert done.returncode == 0, done.stdout
     assert rows(done.stdout) == rows(shown)
 
 
 def rows(table: str) -> list[str]:
     """Return the lines of a table but the one with the archive's checksum."""
-    return [line.strip() for line in table.splitlines() if line.strip() and "sha256" not in line]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", table)
+    return [line.strip() for line in plain.splitlines() if line.strip() and "sha256" not in line]
 
 
 @pytest.mark.e2e

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import event_stream, model_response, problems, services
 from gateway.access import Caller
-from gateway.api import bodies, examples, inference, streaming
+from gateway.api import bodies, dicom, examples, inference, streaming
 from gateway.api.inference import Target
 from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
 from gateway.backends.base import ModelResponse, Verb
@@ -32,16 +32,18 @@ _ACTIONS: Final[Mapping[Verb, tuple[str, str, str]]] = {
 """Prefix of the operation id, verb of the summary, and what the response contains."""
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
 _EXAMPLE: Final = {"example": examples.PREDICTION}
+_DICOM: Final = {dicom.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _BODIES: Final = "The path also accepts the other bodies that this API documents, whatever the method."
 
 
 def _add_routes(verb: Verb) -> None:
     action, summary, contents = _ACTIONS[verb]
     returns = (
-        f"Returns {contents}, for each image, with an `id` that identifies the result in the history; a picture of one "
-        "image instead if `Accept` requests `image/png` (`;view=mask`, `overlay`, `map`), and events as each image "
-        "finishes if it requests `text/event-stream` (`accepted`, `prediction` or `rejection`, `progress`, `done`, "
-        "`error`)."
+        f"Returns {contents}, for each image, with an `id` that identifies the result in the history. `Accept` "
+        "requests another form: `image/png` (`;view=mask`, `overlay`, `map`) a picture of one image; "
+        '`application/dicom` (`;type=sr`, `seg`, `sc`) or `multipart/related; type="application/dicom"` DICOM objects '
+        "of a DICOM image; `text/event-stream` events as each image finishes (`accepted`, `prediction` or `rejection`, "
+        "`progress`, `done`, `error`)."
     )
 
     async def of_model(
@@ -91,7 +93,7 @@ def _success(verb: Verb) -> dict[str, Any]:
         "description": "The model server's prediction with `id`, `time`, `filename` and `history`.",
     }
     events = {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}, "example": examples.EVENTS}}
-    return success | {"content": ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}) | events}
+    return success | {"content": ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}) | events | _DICOM}
 
 
 _add_routes("predictions")
@@ -105,6 +107,8 @@ async def _respond(request: Request, target: Target, caller: Caller) -> Response
     if not isinstance(body, RequestBody):
         body = await _fetch(body, parts, caller)
     accept = request.headers.get("accept", "")
+    if dicom.is_requested(accept):
+        return await dicom.respond(request, target, body, caller)
     if event_stream.is_requested(accept):
         return await streaming.respond(request, target, body, caller)
     outcome = await inference.run(request, target, body, caller, accept)

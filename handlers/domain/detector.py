@@ -6,13 +6,16 @@ the odds of a pose other than upright. The score is the largest of them, each re
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
@@ -99,16 +102,23 @@ class Detector:
 
     def assess(self, outputs: Mapping[str, Vector], tensor: Vector) -> Assessment:
         """Assess an image from its rows of `outputs` and from the network's input (channels, height, width)."""
-        image = evidence.intensities(tensor, self.spec)
+        with torch.inference_mode():  # each operation on a small tensor costs less
+            return self._assess(outputs, evidence.intensities(tensor, self.spec))
+
+    def _assess(self, outputs: Mapping[str, Vector], image: torch.Tensor) -> Assessment:
         relative = {name: value / self.limits[name] for name, value in self.distances(outputs, image).items()}
-        score = float(np.nan_to_num(np.max(list(relative.values())), nan=_WORST, posinf=_WORST))
+        score = max(relative.values()) if all(map(math.isfinite, relative.values())) else _WORST
         status = self._status(score)
         reason = None if status == "normal" else self._reason(evidence.luminance(image), relative)
         return Assessment(status, score, self.section.refused, self.percentile(score), reason, site=self.site)
 
     def percentile(self, score: float) -> float:
         """Return the share of the held-out images with a lower score, 0 to 100."""
-        return float(np.interp(score, self.percentiles, np.linspace(0, 100, len(self.percentiles))))
+        return float(np.interp(score, self.percentiles, self._shares))
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        return np.linspace(0, 100, len(self.percentiles))
 
     def distances(self, outputs: Mapping[str, Vector], image: torch.Tensor) -> dict[str, float]:
         """Return every distance of one image (channels, height, width) in [0, 1], by name."""

@@ -118,12 +118,13 @@ def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | 
             raise UnreadableImageError("The TIFF image declares its size in an unusual way; export it again.")
     else:
         limits.claim(width, height)
-    _check(picture, data, name)
+    lossless = name == "jpeg" and _is_lossless(data)
+    _check(picture, data, name, lossless=lossless)
     # The size of a TIFF is upright already, and its reader rotates the pixels.
     orientation = 1 if name == "tiff" else picture.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in _ROTATED:
         width, height = height, width
-    if at_least is not None and name == "jpeg" and not _is_lossless(data):  # libjpeg does not scale lossless ones
+    if at_least is not None and name == "jpeg" and not lossless:  # libjpeg does not scale lossless ones
         picture.draft(None, at_least[::-1] if orientation in _ROTATED else at_least)
     picture.load()
     if name == "png" and "transparency" in picture.info:
@@ -133,13 +134,13 @@ def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | 
     return Image(pixels=_plain(picture), format=name, width=width, height=height)
 
 
-def _check(picture: Pillow.Image, data: bytes, name: str) -> None:
+def _check(picture: Pillow.Image, data: bytes, name: str, *, lossless: bool) -> None:
     """Reject files that are not a single image, or whose decoding costs far more than their pixels."""
     if name == "jpeg":
         # Further pictures of a JPEG (CIPA DC-007) are previews and gain maps; the first one is the image.
         if codestream.has_too_many_scans(data):
             raise UnreadableImageError("The JPEG image has more scans than any real image; export it again.")
-        codestream.check_length(picture.width * picture.height, data, lossless=_is_lossless(data))
+        codestream.check_length(picture.width * picture.height, data, lossless=lossless)
     elif getattr(picture, "is_animated", False):
         raise UnusableImageError(f"The {name.upper()} file has several frames; send each frame as a separate image.")
     elif name == "bmp" and picture.info.get("compression") in {1, 2}:

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "score": Command("radserve.cli.score:score", "batch"),
     "serve": Command("radserve.cli.serve:serve", "serve"),
     "front": Command("radserve.cli.serve:front", "serve"),
+    "pacs": Command("radserve.cli.pacs:pacs", "pacs"),
     "doctor": Command("radserve.cli.doctor:doctor", "serve"),
     "sagemaker": Command("radserve.cli.sagemaker:sagemaker", "serve"),
     "sagemaker-train": Command("radserve.cli.sagemaker_train:sagemaker_train", "train"),

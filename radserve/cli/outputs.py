@@ -1,8 +1,9 @@
-"""Writes masks, overlays and heat maps of `radserve predict` as files."""
+"""Writes masks, overlays, heat maps and DICOM objects of `radserve predict` as files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from radserve.cli.inputs import Source
@@ -20,18 +21,22 @@ class Pictures:
     """Folders for pictures; None for pictures that are not written.
 
     Masks (`NAME.mask.png`) and overlays (`NAME.overlay.png`) are for segmentation models, heat maps (`NAME.heat.png`)
-    for classifiers. `force` replaces existing files.
+    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images. `force` replaces
+    existing files.
     """
 
     masks: Path | None = None
     overlays: Path | None = None
     heat: Path | None = None
+    dicom: Path | None = None
     force: bool = False
     assurances: Assurances = field(default_factory=dict)  # of all images
     repair: Repair | None = None  # of all images
 
     def check(self, sources: Sequence[Source]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
+        if self.dicom is not None:
+            _require_highdicom()
         targets = [target for source in sources for target in self._targets(source)]
         for target, count in Counter(targets).items():
             if count > 1:
@@ -52,25 +57,44 @@ class Pictures:
     def _targets(self, source: Source) -> Iterator[Path]:
         for folder, kind in ((self.masks, "mask"), (self.overlays, "overlay"), (self.heat, "heat")):
             if folder is not None:
-                yield _target(folder, source, kind)
+                yield _target(folder, source, f"{kind}.png")
+        if self.dicom is not None:
+            for kind in ("sr", "seg", "sc"):
+                yield _target(self.dicom, source, f"{kind}.dcm")
 
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
-        """Write the pictures of a result; InvalidCallError if the model has none, or a file cannot be written."""
+        """Write the pictures of a result.
+
+        Raises InvalidCallError if the model has none, or a file cannot be written, and DicomError if the image is not a
+        valid DICOM file.
+        """
+        if self.dicom is not None:
+            self._save_dicom(self.dicom, client, source, content, result)
         name = result.model.name
         if isinstance(result, Prediction):
             if self.masks or self.overlays:
                 raise InvalidCallError(f"{name} is a classifier and has no masks; use --explain DIR for heat maps.")
             if self.heat:
                 heat = self._picture(client, content, result, "explanations")
-                self._write(_target(self.heat, source, "heat"), heat)
+                self._write(_target(self.heat, source, "heat.png"), heat)
             return
         if self.heat:
             raise InvalidCallError(f"{name} is a segmentation model; use --masks DIR or --overlays DIR.")
         if self.masks:
-            self._write(_target(self.masks, source, "mask"), result.mask.png)
+            self._write(_target(self.masks, source, "mask.png"), result.mask.png)
         if self.overlays:
             overlay = self._picture(client, content, result, "predictions")
-            self._write(_target(self.overlays, source, "overlay"), overlay)
+            self._write(_target(self.overlays, source, "overlay.png"), overlay)
+
+    def _save_dicom(
+        self, folder: Path, client: Client, source: Source, content: bytes, result: Prediction | Segmentation
+    ) -> None:
+        from radserve.dicom import requests
+        from radserve.dicom.objects import encode
+
+        objects = requests.complete(client, content, result, assurances=self.assurances, repair=self.repair)
+        for kind, item in objects.items():
+            self._write(_target(folder, source, f"{kind}.dcm"), encode(item))
 
     def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Kind) -> bytes:
         name, version = result.model.name, result.model.version
@@ -78,15 +102,20 @@ class Pictures:
             name, content, version, of=of, size=result.image, assurances=self.assurances, repair=self.repair
         )
 
-    def _write(self, target: Path, png: bytes) -> None:
+    def _write(self, target: Path, content: bytes) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             # "x" fails if another process created the file since `check`.
             with target.open("wb" if self.force else "xb") as file:
-                file.write(png)
+                file.write(content)
         except OSError as error:
             raise InvalidCallError(f"{target}: cannot be written ({error.strerror}).") from error
 
 
-def _target(folder: Path, source: Source, kind: str) -> Path:
-    return folder / source.stem.with_name(f"{source.stem.name}.{kind}.png")
+def _target(folder: Path, source: Source, suffix: str) -> Path:
+    return folder / source.stem.with_name(f"{source.stem.name}.{suffix}")
+
+
+def _require_highdicom() -> None:
+    if find_spec("highdicom") is None:
+        raise InvalidCallError("--dicom-out needs highdicom: pip install 'radserve[dicom]'.")

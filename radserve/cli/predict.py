@@ -23,7 +23,7 @@ from radserve.cli.table import Table
 from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
-from radserve.errors import InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
+from radserve.errors import DicomError, InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 from radserve.schema.domain import Repair
 
 _CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
@@ -52,6 +52,9 @@ class Options:
     masks: Path | None = option(None, "Write masks to this folder, as NAME.mask.png.")
     overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
     explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
+    dicom_out: Path | None = option(
+        None, "Write results of DICOM images as DICOM: NAME.sr.dcm (report), NAME.seg.dcm (mask or map), NAME.sc.dcm."
+    )
     force: bool = option(False, "Replace existing pictures, and an existing --out.", "--force")
     assure: list[str] | None = option(
         None, "What the images do not state themselves, as NAME=VALUE: age=5, view=PA. Repeatable."
@@ -100,7 +103,8 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
     """Send the images that have no result yet; return how many failed."""
     # The pictures of an image that was interrupted are replaced.
     replaces = options.force or (options.resume and options.out is not None and options.out.exists())
-    pictures = Pictures(options.masks, options.overlays, options.explain, replaces, assurances, options.repair)
+    folders = (options.masks, options.overlays, options.explain, options.dicom_out)
+    pictures = Pictures(*folders, replaces, assurances, options.repair)
     report = _report(options)
     pending: Sequence[Source] = listed
     rejected = 0
@@ -128,7 +132,7 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
 def _without(rejected: int, options: Options) -> str:
     """Describe what images with a row of an earlier call lack."""
     results = f", {rejected} of them without a result" if rejected else ""
-    folders = options.masks or options.overlays or options.explain
+    folders = options.masks or options.overlays or options.explain or options.dicom_out
     return results + (", and this call wrote no pictures of them" if folders else "")
 
 
@@ -216,6 +220,8 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     except InvalidResponseError as error:
         reason = str(error).removeprefix("Invalid response: ")
         problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
+    except DicomError as error:
+        problem = Problem(None, "No DICOM result", str(error), image_sha256=sha256)
     else:
         return Outcome(source.name, result)
     return Outcome(source.name, problem)

@@ -230,6 +230,11 @@ def serve(options: ServeOptions) -> None:
     raise typer.Exit(asyncio.run(supervisor.serve(server, typer.echo)))
 
 
+def _arguments() -> list[str]:
+    """Return the arguments of this command, without the option for a step that is done once."""
+    return [argument for argument in sys.argv[1:] if argument != "--build-missing"]
+
+
 def _build_missing() -> None:
     """Check the options, then build; each in a process of its own, because a build takes memory and a minute.
 
@@ -240,10 +245,9 @@ def _build_missing() -> None:
 
     if not builder.outdated(source.find_sources(_ARCHIVES), MODEL_STORE):
         return
-    check = [argument for argument in sys.argv[1:] if argument != "--build-missing"]
-    for arguments in ([*check, "--check"], ["build", "--missing"]):
-        command = [sys.executable, "-m", "radserve", *arguments]
-        code = subprocess.run(command, check=False, preexec_fn=die_with_parent).returncode
+    for arguments in ([*_arguments(), "--check"], ["build", "--missing"]):
+        command = [sys.executable, "-P", "-m", "radserve", *arguments]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, preexec_fn=die_with_parent).returncode
         if code:
             raise typer.Exit(code)
 
@@ -312,7 +316,7 @@ def _serve_with_gateway(options: ServeOptions) -> int:
     addresses = with_gateway.Addresses(
         options.host, port, health_port, options.gateway_host, options.gateway_port, keys
     )
-    return with_gateway.run(addresses, [*sys.argv[1:], "--without-gateway"], typer.echo, options.drain_timeout)
+    return with_gateway.run(addresses, [*_arguments(), "--without-gateway"], typer.echo, options.drain_timeout)
 
 
 @dataclass(frozen=True)

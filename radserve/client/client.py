@@ -141,7 +141,7 @@ class Client:
         of
             `predictions` for a mask, `explanations` for a heat map.
         view
-            `mask` or `map` alone, or `overlay` for the image with it.
+            `mask` or `map` alone, `overlay` for the image with it, or `image` for the image as decoded.
         size
             Image of a result; a picture with another size is invalid.
         """

@@ -23,7 +23,7 @@ from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation, Series
 
 Kind = Literal["predictions", "explanations"]
-View = Literal["mask", "map", "overlay"]
+View = Literal["mask", "map", "overlay", "image"]
 Result: TypeAlias = Prediction | Segmentation | RejectedImage
 
 _JSON: Final = "application/json"

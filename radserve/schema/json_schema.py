@@ -57,5 +57,5 @@ _DESCRIPTION: Final = (
 
 
 if __name__ == "__main__":
-    json.dump(json_schema(), sys.stdout, indent=2)
+    json.dump(json_schema(), sys.stdout, indent=1)
     sys.stdout.write("\n")

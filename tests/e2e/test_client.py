@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from pydicom import dcmread
 
 from handlers.png import OUTLINE
 from radserve.client import Client
+from radserve.dicom import requests
 from radserve.errors import InvalidResponseError, RejectedRequestError
+from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
+from tests.radserve.dicom import examples, readers
 from tests.repack import NAME
 from tests.server import Server, running
 from tests.spots import HEIGHT, WIDTH, agreement, figure, packed, painted
@@ -119,6 +123,48 @@ def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) ->
     for name in ("a", "b"):
         np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, FIGURE)
         assert np.asarray(Pillow.open(tmp_path / "out" / f"{name}.overlay.png")).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("repair", [None, "rotate-90", "rotate-270"])
+def test_a_dicom_mask_has_the_pixels_of_the_file_also_if_the_image_is_turned(
+    client: Client, repair: Repair | None
+) -> None:
+    marked = figure(90, 61)
+    content = examples.film(painted(marked), "MR")
+    result = client.predict("spots", content, repair=repair)
+    objects = requests.complete(client, content, result, repair=repair)
+    assert set(objects) == {"sr", "seg", "sc"}
+    assert agreement(objects["seg"].pixel_array > 0, marked) > 0.9
+
+
+def test_the_command_writes_dicom_objects_of_dicom_images(spots: Server, server: Server, tmp_path: Path) -> None:
+    film = np.asarray(Pillow.open(FILM).convert("L"))
+    (tmp_path / "film.dcm").write_bytes(
+        examples.film(film, ViewPosition="PA", PresentationIntentType="FOR PRESENTATION")
+    )
+    (tmp_path / "slice.dcm").write_bytes(examples.film(painted(FIGURE), "MR"))
+    (tmp_path / "other.png").write_bytes(SLICE)
+    out = tmp_path / "out"
+    done = command("predict", NAME, tmp_path / "film.dcm", "--url", server.url, "--dicom-out", out)
+    assert done.returncode == 0, done.stderr
+    files = (tmp_path / "slice.dcm", tmp_path / "other.png")
+    done = command("predict", "spots", *files, "--url", spots.url, "--json", "--dicom-out", out)
+    assert done.returncode == 1, done.stderr
+    assert "The image is png, not DICOM" in done.stdout.splitlines()[1]
+    written = sorted(out.iterdir())
+    assert [path.name for path in written] == [
+        *("film.sc.dcm", "film.seg.dcm", "film.sr.dcm"),
+        *("slice.sc.dcm", "slice.seg.dcm", "slice.sr.dcm"),
+    ]
+    for path in written:
+        # dciodvfy does not know the private scheme of the label "spot".
+        assert [text for text in readers.problems(dcmread(path), tmp_path) if "99RADSERVE" not in text] == []
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    line = [sys.executable, "-m", "radserve", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
 
 
 def test_an_explanation_is_the_prediction_and_a_heat_map(server: Server) -> None:

@@ -45,7 +45,7 @@ def test_probes_and_scrapes_accept_any_query(path: str) -> None:
 def test_the_rejection_names_the_known_parameters() -> None:
     assert ask("GET", "/api/results.csv?x=1&limit=3").json()["detail"] == (
         "Unknown query parameter 'limit', 'x'. "
-        "Known: explain, image, label, model, positive, since, text, until, version."
+        "Known: explain, group, image, label, model, positive, since, text, until, version."
     )
     assert ask("HEAD", "/api/results?x=1").status_code == 422
     assert "This operation has none." in ask("GET", "/api/models?x=1").json()["detail"]

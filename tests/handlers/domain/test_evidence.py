@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from handlers.domain import evidence
+from handlers.recipe import Input
 
 MOMENTS = np.arange(4, dtype=np.float32)
 OF_IMAGE = {"thumbnail", "shape", "texture", "level", "colour", "bands"}
@@ -34,3 +35,11 @@ def test_darker_images_and_those_with_wider_margins_are_farther_apart_than_brigh
     assert framed_dark > dark > usual > bright
     assert dark - usual > 4 * (usual - bright)
     assert torch.isfinite(evidence.level(torch.zeros(8, 8))).all()
+
+
+def test_of_equal_channels_one_is_computed_with_the_same_luminance() -> None:
+    spec = Input(color="gray", channels=3, height=64, width=96, mean=(0.48,) * 3, std=(0.23,) * 3)
+    tensor = np.repeat(np.random.default_rng(2).normal(size=(1, 64, 96)).astype(np.float32), 3, axis=0)
+    gray = evidence.luminance(evidence.intensities(tensor, spec))
+    colour = evidence.luminance(evidence.intensities(tensor, spec.model_copy(update={"color": "rgb"})))
+    assert torch.equal(gray, colour)

@@ -107,3 +107,10 @@ def test_components_that_differ_are_rejected() -> None:
 def test_lossy_codings_are_detected() -> None:
     assert not codestream.read(bytes(imagecodecs.jpegls_encode(DEEP, level=2))).lossless
     assert not codestream.read(bytes(imagecodecs.jpeg2k_encode(DEEP, level=40, reversible=False))).lossless
+
+
+@pytest.mark.parametrize("before", [b"", b"\x00"])
+@pytest.mark.parametrize("after", [b"", b"\x00"])
+def test_scans_are_counted_at_even_and_at_odd_positions(before: bytes, after: bytes) -> None:
+    assert not codestream.has_too_many_scans(before + b"\xff\xda" * 256 + after)
+    assert codestream.has_too_many_scans(before + b"\xff\xda" * 257 + after)

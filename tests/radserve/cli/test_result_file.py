@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from radserve.cli import result_row
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.result_file import locked, open_file
 from radserve.errors import InvalidCallError
@@ -297,7 +298,7 @@ def test_standard_input_that_is_too_large_has_no_checksum(odd: Scripted, tmp_pat
     out, content = tmp_path / "a.csv", bytes(64 * 1024 * 1024 + 2)
     done = command_line.run("predict", "chest", "-", "--out", out, "--url", odd.url, stdin=content)
     assert done.returncode == 1, done.stderr
-    (row,) = open_file(out, "chest", None, resume=True, force=False).read(out)
+    (row,) = result_row.read(out)
     assert (row.status, row.sha256) == (413, "")
 
 
@@ -337,7 +338,7 @@ def test_the_row_of_an_image_without_a_result_has_its_checksum(
     odd.script = script
     (tmp_path / "film.png").write_bytes(content)
     assert predict(odd, tmp_path / "film.png", "--out", out, "--timeout", "0.2").returncode == 1
-    (row,) = open_file(out, "chest", None, resume=True, force=False).read(out)
+    (row,) = result_row.read(out)
     assert row.sha256 == hashlib.sha256(content).hexdigest()
 
 

@@ -21,10 +21,11 @@ def serve(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
 
 
-def test_rejected_options_build_nothing(checkout: Path) -> None:
+def test_rejected_options_and_checks_build_nothing(checkout: Path) -> None:
     process = serve(checkout, "--runtime", "/tmp")
     assert process.returncode == 1
     assert "--runtime /tmp" in process.stderr
+    assert serve(checkout, "--check").returncode == 0
     assert not (checkout / "model_store").exists()
 
 

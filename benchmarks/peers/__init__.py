@@ -1,0 +1,1 @@
+"""Compares RadServe with other servers of the same model."""

@@ -1,0 +1,146 @@
+"""Results as DICOM objects, for a client that requests them (docs/dicom-results.md)."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.responses import Response
+
+from gateway import model_response
+from gateway.accept import preferred
+from gateway.access import Caller
+from gateway.api import inference
+from gateway.api.inference import Target
+from gateway.errors import BadGatewayError, NotAcceptableError, ProblemError
+from gateway.model_response import Document
+from gateway.uploads import image_contents
+from gateway.uploads.request_body import RequestBody
+from radserve.dicom.kinds import KINDS, Kind, default_kind
+from radserve.errors import DicomError
+from radserve.schema.explanation import Explanation
+from radserve.schema.prediction import Prediction
+from radserve.schema.response import RESULT
+from radserve.schema.segmentation import Segmentation, Series
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MEDIA_TYPE: Final = "application/dicom"
+_MULTIPART: Final = "multipart/related"
+_Objects = Mapping[Kind, "Dataset"]
+
+
+def is_requested(accept: str) -> bool:
+    """Return whether a header Accept prefers DICOM."""
+    media_type, parameters = preferred(accept)
+    return media_type == MEDIA_TYPE or (media_type == _MULTIPART and parameters.get("type", "").lower() == MEDIA_TYPE)
+
+
+async def respond(request: Request, target: Target, body: RequestBody, caller: Caller) -> Response:
+    """Analyse the image, or the slices of a series, and return the requested object, or all of them."""
+    if find_spec("highdicom") is None:
+        raise NotAcceptableError("This gateway has no DICOM results; install radserve[dicom], or request JSON.")
+    several, kind = _requested(request.headers.get("accept", ""))
+    document = await inference.run(request, target, body, caller)
+    assert isinstance(document, dict)  # JSON was requested
+    try:
+        if "predictions" in document:
+            objects = await asyncio.to_thread(_of_series, document, body, KINDS if several else (kind or "seg",))
+        else:
+            result = await asyncio.to_thread(_result, document)
+            kinds = KINDS if several else (kind or default_kind(result),)
+            objects = await _of_image(request, target, body, result, kinds)
+        return await asyncio.to_thread(_response, objects, several=several)
+    except DicomError as error:
+        raise NotAcceptableError(f"{error} Request JSON, or send another file.") from error
+
+
+def _requested(accept: str) -> tuple[bool, Kind | None]:
+    """Return whether all objects are requested, and the kind of the one that is; None is the default."""
+    media_type, parameters = preferred(accept)
+    if media_type == _MULTIPART:
+        return True, None
+    name = parameters.get("type", "").lower()
+    if not name:
+        return False, None
+    for kind in KINDS:
+        if kind == name:
+            return False, kind
+    raise NotAcceptableError(f"Accept has the unknown type {name[:20]!r}; available: {', '.join(KINDS)}.")
+
+
+async def _of_image(
+    request: Request, target: Target, body: RequestBody, result: Prediction | Segmentation, kinds: Collection[Kind]
+) -> _Objects:
+    from radserve.dicom.objects import of_image
+
+    same = replace(target, version=result.model.version)
+    if isinstance(result, Prediction) and not isinstance(result, Explanation) and {"seg", "sc"} & set(kinds):
+        result = await _explained(request, same, body, result)
+    picture = await _picture(request, same, body, result) if "sc" in kinds else None
+    return await asyncio.to_thread(of_image, _contents(body)[result.image.sha256], result, picture, kinds)
+
+
+def _result(document: Document) -> Prediction | Segmentation:
+    return Explanation.model_validate(document) if "explanation" in document else RESULT.validate_python(document)
+
+
+async def _explained(request: Request, target: Target, body: RequestBody, result: Prediction) -> Prediction:
+    """Return the result with its heat map, or unchanged if the model has none."""
+    try:
+        sent, response = await inference.send(request, replace(target, verb="explanations"), body)
+    except ProblemError as error:
+        if error.status == 404:
+            return result
+        raise
+    document, results = await asyncio.to_thread(model_response.parse, response, "explanations")
+    await asyncio.to_thread(model_response.require_images, results, sent, body)
+    return Explanation.model_validate(document | {"time": result.time})
+
+
+async def _picture(request: Request, target: Target, body: RequestBody, result: Prediction | Segmentation) -> bytes:
+    explained = isinstance(result, Explanation)
+    view = "overlay" if explained or isinstance(result, Segmentation) else "image"
+    same = replace(target, verb="explanations" if explained else "predictions")
+    _, response = await inference.send(request, same, body, f"{model_response.PNG};view={view}")
+    if not model_response.is_picture(response):
+        raise BadGatewayError("The analysis service sent no picture; the response was discarded.")
+    return response.body
+
+
+def _of_series(document: Document, body: RequestBody, kinds: Collection[Kind]) -> _Objects:
+    from radserve.dicom.objects import of_series
+
+    if "volume" not in document:
+        raise DicomError("Several images have no common DICOM result, unless they are slices for a segmentation model.")
+    series = Series.model_validate(document)
+    contents = _contents(body)
+    analysed = [item for item in series.predictions if isinstance(item, Segmentation)]
+    known = series.model_copy(update={"predictions": tuple(analysed)})
+    return of_series([contents[item.image.sha256] for item in analysed], known, kinds)
+
+
+def _contents(body: RequestBody) -> dict[str | None, bytes]:
+    """Return the images of a body by SHA-256."""
+    images = image_contents.read(body)
+    return {image.sha256: image.content for image in images if image.content is not None}
+
+
+def _response(objects: _Objects, *, several: bool) -> Response:
+    from radserve.dicom.objects import encode
+
+    if not objects:
+        raise DicomError("This result has no object of the requested type.")
+    if several:
+        boundary = uuid4().hex
+        head = f"--{boundary}\r\nContent-Type: {MEDIA_TYPE}\r\n\r\n".encode()
+        parts = b"".join(head + encode(item) + b"\r\n" for item in objects.values())
+        media_type = f'{_MULTIPART}; type="{MEDIA_TYPE}"; boundary={boundary}'
+        return Response(parts + f"--{boundary}--\r\n".encode(), headers={"Content-Type": media_type})
+    ((kind, item),) = objects.items()
+    disposition = f'attachment; filename="result.{kind}.dcm"'
+    return Response(encode(item), media_type=MEDIA_TYPE, headers={"Content-Disposition": disposition})

@@ -1,0 +1,203 @@
+"""Reads from a DICOM image what its results may contain: an allow-list of attributes, without pixels."""
+
+import hashlib
+import logging
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import RE_VALID_UID
+
+from radserve.dicom.identifiers import derived
+from radserve.errors import DicomError
+
+_IDENTITY: Final = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "IssuerOfAccessionNumberSequence"),
+    *("ReferringPhysicianName", "StudyDescription"),
+)
+"""Patient and study (PS3.3 C.7.1.1, C.7.2.1), so that a PACS files the result with its image."""
+_DESCRIPTION: Final = (
+    *("Modality", "BodyPartExamined", "BurnedInAnnotation", "InstanceNumber", "PatientOrientation"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+)
+_REQUIRED: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_TYPE_2: Final = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Attributes that every object has, if need be empty."""
+_VALID: Final[Mapping[str, re.Pattern[str]]] = {
+    "PatientBirthDate": re.compile(r"\d{8}"),
+    "StudyDate": re.compile(r"\d{8}"),
+    "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
+    "PatientSex": re.compile("[MFO]"),
+    "StudyInstanceUID": re.compile(RE_VALID_UID),
+    "SeriesInstanceUID": re.compile(RE_VALID_UID),
+    "SOPInstanceUID": re.compile(RE_VALID_UID),
+}
+"""Values of other forms are left out: the result would be invalid."""
+_FAULTS: Final = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError),
+    *(ValueError, struct.error),
+)
+_MULTI_FRAME: Final = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
+_ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # its records quote names of patients
+
+
+@dataclass(frozen=True)
+class Source:
+    """A DICOM image without its pixels; `dataset` has the attributes of the allow-list only."""
+
+    dataset: Dataset
+    sha256: str  # of the file
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.dataset.Rows), int(self.dataset.Columns)
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """SOP class and SOP instance UID."""
+        return str(self.dataset.SOPClassUID), str(self.dataset.SOPInstanceUID)
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the place of the image in the patient is known."""
+        return "FrameOfReferenceUID" in self.dataset
+
+
+def read(content: bytes) -> Source:
+    """Read a DICOM file; raises DicomError if it is damaged, or lacks what its results refer to."""
+    with quiet():
+        try:
+            file = dcmread(BytesIO(content), stop_before_pixels=True, force=True)
+            return Source(_reduced(file), hashlib.sha256(content).hexdigest())
+        except _FAULTS as error:
+            # The message of the cause may quote the file.
+            raise DicomError("The DICOM file is damaged; export it again.") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress warnings of pydicom and highdicom: they quote values of attributes, which may identify a patient."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def character_set(source: Source, texts: str) -> Any:
+    """Return the character set of the image, or UTF-8 if it cannot hold texts of the result."""
+    declared = source.dataset.get("SpecificCharacterSet")
+    names = list(declared) if isinstance(declared, MultiValue | list) else [declared or ""]
+    if texts.isascii() and all(_ASCII_SUPERSET.fullmatch(str(name)) for name in names):
+        return declared
+    return "ISO_IR 192"
+
+
+def _reduced(file: Dataset) -> Dataset:
+    dataset = Dataset()
+    for keyword in ("SpecificCharacterSet", *_REQUIRED, *_IDENTITY, *_DESCRIPTION):
+        _copy(file, dataset, keyword)
+    missing = [keyword for keyword in _REQUIRED if not dataset.get(keyword)]
+    if missing:
+        raise DicomError(f"The DICOM file has no valid {missing[0]}, so no result can refer to it; export it again.")
+    for keyword in _TYPE_2:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    dataset.Modality = dataset.get("Modality") or "OT"
+    dataset.Rows, dataset.Columns = int(file.Rows), int(file.Columns)
+    _copy_geometry(file, dataset)
+    if "SharedFunctionalGroupsSequence" in file:
+        _group_geometry(dataset)
+    return dataset
+
+
+def _copy(file: Dataset, dataset: Dataset, keyword: str) -> None:
+    """Copy an attribute unless it is damaged or has an invalid form."""
+    try:
+        value = file.get(keyword)
+        pattern = _VALID.get(keyword)
+        if value is not None and (pattern is None or pattern.fullmatch(str(value))):
+            setattr(dataset, keyword, value)
+    except _FAULTS:
+        return
+
+
+def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
+    """Copy the image plane (PS3.3 C.7.6.2) if it is complete, and else the distance of pixels alone."""
+    measures, position, orientation = (_group(file, keyword) for keyword in _MULTI_FRAME)
+    spacing = _numbers(measures, "PixelSpacing", 2)
+    place = _numbers(position, "ImagePositionPatient", 3)
+    directions = _numbers(orientation, "ImageOrientationPatient", 6)
+    if spacing and place and directions:
+        # Without a frame of reference, positions are comparable within a series.
+        dataset.FrameOfReferenceUID = file.get("FrameOfReferenceUID") or derived("frame", file.SeriesInstanceUID)
+        dataset.PositionReferenceIndicator = file.get("PositionReferenceIndicator") or ""
+        dataset.PixelSpacing, dataset.ImagePositionPatient = spacing, place
+        dataset.ImageOrientationPatient = directions
+        for keyword in ("SliceThickness", "SpacingBetweenSlices"):
+            number = _numbers(measures, keyword, 1)
+            if number:
+                setattr(dataset, keyword, number[0])
+    else:
+        for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+            spacing = _numbers(file, keyword, 2)
+            if spacing:
+                setattr(dataset, keyword, spacing)
+
+
+def _group_geometry(dataset: Dataset) -> None:
+    """Move the image plane into functional groups, as in the multi-frame object with one frame that it is from."""
+    shared, frame = Dataset(), Dataset()
+    for item, name, keywords in (
+        (shared, "PixelMeasuresSequence", ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices")),
+        (shared, "PlaneOrientationSequence", ("ImageOrientationPatient",)),
+        (frame, "PlanePositionSequence", ("ImagePositionPatient",)),
+    ):
+        group = Dataset()
+        for keyword in keywords:
+            if keyword in dataset:
+                group[keyword] = dataset[keyword]
+                del dataset[keyword]
+        if len(group):
+            setattr(item, name, [group])
+    dataset.NumberOfFrames = 1
+    dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence = [shared], [frame]
+
+
+def _group(file: Dataset, keyword: str) -> Dataset:
+    """Return a functional group of the only frame (PS3.3 C.7.6.16), or the object itself if it has none."""
+    for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for item in list(file.get(name) or [])[:1]:
+            groups: list[Dataset] = list(item.get(keyword) or [])
+            if groups:
+                return groups[0]
+    return file
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
+    try:
+        value = dataset.get(keyword)
+        numbers = [float(item) for item in (value if isinstance(value, MultiValue) else [value])]
+    except _FAULTS:
+        return None
+    return numbers if len(numbers) == count else None

@@ -1,0 +1,120 @@
+"""Works through the queue: analyses images, and stores their results."""
+
+import logging
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from prometheus_client import Counter, Histogram
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from radserve.client import Client
+from radserve.dicom.objects import encode
+from radserve.dicom.requests import complete
+from radserve.dicom.source import quiet
+from radserve.errors import (
+    DicomError,
+    PacsUnavailableError,
+    RadServeError,
+    RejectedRequestError,
+    ResponseTimeoutError,
+    UnreachableError,
+)
+from radserve.files import write_atomically
+from radserve.pacs import destinations
+from radserve.pacs.queue import Job, Queue
+from radserve.pacs.receiver import Commitments
+from radserve.pacs.settings import Settings
+
+SECONDS: Final = Histogram("radserve_pacs_seconds", "Duration of a step of a job.", ["step"], registry=None)
+FAILURES: Final = Counter("radserve_pacs_failures", "Failed tries, by step.", ["step"], registry=None)
+_REJECTIONS: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_ACCEPTABLE,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""Statuses that the same image would get again."""
+logger = logging.getLogger(__name__)
+
+
+class Processor:
+    """Processes jobs; safe for threads."""
+
+    def __init__(self, settings: Settings, queue: Queue, client: Client, commitments: Commitments) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._client = client
+        self._commitments = commitments
+
+    def process_next(self) -> bool:
+        """Process a job; returns False if none is due."""
+        job = self._queue.claim()
+        if job is None:
+            return False
+        step = "store" if job.state == "storing" else "predict"
+        try:
+            if step == "predict":
+                self._predict(job)
+            step = "store"
+            self._store(job)
+        except Exception as error:  # noqa: BLE001 - no job may end a worker
+            self._fail(job, step, error)
+        else:
+            self._queue.finish(job, "done")
+        return True
+
+    def _predict(self, job: Job) -> None:
+        """Write the results of a job to disk, and then record them: storing starts from there after a restart."""
+        content = (self._queue.images / job.file).read_bytes()
+        with SECONDS.labels("predict").time():
+            result = self._client.predict(job.model, content, job.version)
+            objects = complete(self._client, content, result, self._settings.write)
+        for path in self._queue.result_files(job):
+            path.unlink()
+        for kind, item in objects.items():
+            write_atomically(self._queue.results / f"{job.id}-{kind}.dcm", encode(item), mode=0o600)
+        archive = result.model.sha256 or result.model.version
+        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()])
+
+    def _store(self, job: Job) -> None:
+        with quiet(), SECONDS.labels("store").time():
+            objects: Sequence[Dataset] = [dcmread(path) for path in self._queue.result_files(job)]
+            for destination in self._settings.destinations:
+                destinations.store(destination, objects, self._commitments)
+
+    def _fail(self, job: Job, step: str, error: Exception) -> None:
+        FAILURES.labels(step).inc()
+        if isinstance(error, DicomError) or (isinstance(error, RejectedRequestError) and error.status in _REJECTIONS):
+            self._queue.finish(job, "rejected", str(error))
+            logger.info("job %d is rejected", job.id)
+            return
+        state = self._queue.retry(job, _reason(error), self._settings.retry, counts=not _is_outage(error))
+        # The message of an unexpected error may quote the image.
+        logger.warning("job %d failed (%s, %s) and is %s", job.id, step, type(error).__name__, state)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RadServeError) else type(error).__name__
+
+
+def _is_outage(error: Exception) -> bool:
+    """Return whether a failure says nothing about the job: its peer is away, or a disk is full."""
+    if isinstance(error, ResponseTimeoutError):
+        return False  # an image that takes too long would be sent for ever
+    return isinstance(error, UnreachableError | PacsUnavailableError | OSError) and not isinstance(
+        error, FileNotFoundError
+    )
+
+
+def forget_old_jobs(queue: Queue, days: int) -> None:
+    """Delete what the queue knows about jobs that finished days ago."""
+    queue.forget(time.time() - days * 86400)
+
+
+COLLECTORS: Final[tuple[Any, ...]] = (SECONDS, FAILURES)

@@ -1,0 +1,281 @@
+"""Durable queue of jobs in SQLite: one job for an image and model, whatever is sent twice or dies meanwhile."""
+
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+from pydicom.dataset import Dataset
+
+from radserve.errors import PacsError
+from radserve.files import PART_SUFFIX, create_atomically
+from radserve.pacs.settings import Retry, Rule
+
+State = Literal["received", "predicting", "storing", "done", "rejected", "dead"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY,
+    instance TEXT NOT NULL, study TEXT NOT NULL,
+    rule TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL,  -- empty if no rule applies, or version is open
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    file TEXT NOT NULL,                                              -- name in the folder of images
+    archive TEXT NOT NULL DEFAULT '',                                -- sha256, once predicted
+    tries INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
+    claimed INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, changed REAL NOT NULL,
+    UNIQUE (instance, model, version)
+) STRICT;
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (state, claimed, due);
+CREATE TABLE IF NOT EXISTS results (uid TEXT PRIMARY KEY, changed REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS cursors (
+    source TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, key)
+) STRICT;
+"""
+_NEW: Final = """
+INSERT INTO jobs (instance, study, rule, model, version, state, reason, file, due, changed)
+VALUES (:instance, :study, :rule, :model, :version, :state, :reason, :file, :now, :now)
+ON CONFLICT DO UPDATE SET state = excluded.state, rule = excluded.rule, reason = excluded.reason, file = excluded.file,
+    archive = '', tries = 0, failures = 0, due = excluded.due, changed = excluded.changed
+WHERE jobs.state IN ('rejected', 'dead') OR (jobs.state = 'done' AND jobs.archive != (
+    SELECT archive FROM jobs AS newest
+    WHERE newest.model = jobs.model AND newest.version = jobs.version AND archive != ''
+    ORDER BY newest.changed DESC LIMIT 1))
+"""
+"""An image that is sent again is analysed again if it has no result, or the model has a new archive since."""
+_CLAIM: Final = """
+UPDATE jobs SET claimed = 1, state = CASE state WHEN 'received' THEN 'predicting' ELSE state END, changed = :now
+WHERE id = (
+    SELECT id FROM jobs WHERE state IN ('received', 'storing') AND claimed = 0 AND due <= :now ORDER BY due, id LIMIT 1
+) RETURNING *
+"""
+_FILES: Final = "SELECT file FROM jobs WHERE state NOT IN ('done', 'rejected')"  # a dead job may be tried again
+_KNOWN: Final = """
+SELECT 1 FROM jobs WHERE instance = ? AND model = ? AND version = ? AND state NOT IN ('rejected', 'dead')
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to be analysed by one model."""
+
+    id: int
+    instance: str
+    study: str
+    rule: str
+    model: str
+    version: str | None
+    state: State
+    reason: str
+    file: str
+    archive: str
+    tries: int
+    failures: int
+    changed: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row."""
+        values = {name: row[name] for name in cls.__dataclass_fields__}
+        return cls(**values | {"version": row["version"] or None})
+
+
+class Queue:
+    """Jobs, the files of their images and results, and the cursors of the sources; safe for threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.images, self.results = folder / "images", folder / "results"
+        for path in (self.images, self.results):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)  # it holds images of patients
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(
+            folder / "queue.sqlite3", isolation_level=None, check_same_thread=False, timeout=30
+        )
+        self._database.row_factory = sqlite3.Row
+        self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + _SCHEMA)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def recover(self) -> None:
+        """Return jobs to the queue that another process left, and delete files without a job; call it at start."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET state = 'received' WHERE state = 'predicting'")
+            database.execute("UPDATE jobs SET claimed = 0")
+            known = {row["file"] for row in database.execute(_FILES)}
+            storing = {row["id"] for row in database.execute("SELECT id FROM jobs WHERE state IN ('storing', 'dead')")}
+        for path in self.images.iterdir():
+            if path.name not in known:
+                path.unlink()
+        for path in self.results.iterdir():
+            number = path.name.partition("-")[0]
+            if path.suffix == PART_SUFFIX or not number.isdigit() or int(number) not in storing:
+                path.unlink()
+
+    def add(self, header: Dataset, content: bytes, rules: Sequence[Rule]) -> int:
+        """Add a job for each rule; the image is durable when this returns. Returns the number of new jobs."""
+        file = f"{uuid.uuid4().hex}.dcm"
+        create_atomically(self.images / file, content, mode=0o600)
+        added = 0
+        try:
+            with self._transaction() as database:
+                database.execute("DELETE FROM jobs WHERE instance = ? AND model = ''", (str(header.SOPInstanceUID),))
+                for rule in rules:
+                    target = {"rule": rule.name, "model": rule.model, "version": rule.version or ""}
+                    added += database.execute(
+                        _NEW, _identity(header) | target | {"state": "received", "reason": "", "file": file}
+                    ).rowcount
+        except BaseException:
+            (self.images / file).unlink(missing_ok=True)
+            raise
+        if not added:
+            (self.images / file).unlink()
+        return added
+
+    def reject(self, header: Dataset, reason: str) -> None:
+        """Record that no rule applies to an image."""
+        nothing = {"rule": "", "model": "", "version": "", "state": "rejected", "reason": reason, "file": ""}
+        with self._transaction() as database:
+            database.execute(_NEW, _identity(header) | nothing)
+
+    def knows(self, instance: str, rules: Sequence[Rule]) -> bool:
+        """Return whether every rule has a job for an image that needs no further copy of it."""
+        found = (
+            "SELECT 1 FROM jobs WHERE instance = ? AND model = ? AND version = ? AND state NOT IN ('rejected', 'dead')"
+        )
+        return all(self._one(found, instance, rule.model, rule.version or "") for rule in rules)
+
+    def claim(self) -> Job | None:
+        """Return a job that is due, and claim it."""
+        with self._transaction() as database:
+            row = database.execute(_CLAIM, {"now": time.time()}).fetchone()
+        return None if row is None else Job.of(row)
+
+    def predicted(self, job: Job, archive: str, uids: Sequence[str]) -> None:
+        """Record that the results of a job are on disk, before one is sent: they must not be analysed themselves."""
+        now = time.time()
+        with self._transaction() as database:
+            rows = [(uid, now) for uid in uids]
+            database.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", rows)
+            database.execute(
+                "UPDATE jobs SET state = 'storing', archive = ?, tries = 0, changed = ? WHERE id = ?",
+                (archive, now, job.id),
+            )
+
+    def is_result(self, uid: str) -> bool:
+        """Return whether an object is a result of this loop."""
+        return self._one("SELECT 1 FROM results WHERE uid = ?", uid) is not None
+
+    def finish(self, job: Job, state: State, reason: str = "") -> None:
+        """End a job, and delete files that no job needs."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET state = ?, reason = ?, claimed = 0, changed = ? WHERE id = ?",
+                (state, reason, time.time(), job.id),
+            )
+            used = database.execute(_FILES + " AND file = ?", (job.file,)).fetchone()
+        if state == "dead":
+            return
+        if used is None:
+            (self.images / job.file).unlink(missing_ok=True)
+        for path in self.result_files(job):
+            path.unlink(missing_ok=True)
+
+    def retry(self, job: Job, reason: str, settings: Retry, *, counts: bool) -> State:
+        """Try a job again after a pause; one with too many failures that count is dead. Returns its state."""
+        failures = job.failures + counts
+        if failures >= settings.attempts:
+            self.finish(job, "dead", reason)
+            return "dead"
+        pause = pause_after(job.tries, settings)
+        with self._transaction() as database:
+            row = database.execute(
+                "UPDATE jobs SET state = CASE state WHEN 'predicting' THEN 'received' ELSE state END, reason = ?,"
+                " tries = tries + 1, failures = ?, claimed = 0, due = ? WHERE id = ? RETURNING state",
+                (reason, failures, time.time() + pause, job.id),
+            ).fetchone()
+        state: State = row["state"]
+        return state
+
+    def resend(self, number: int | None = None) -> int:
+        """Return dead jobs to the queue, all or one; returns how many."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT id, file FROM jobs WHERE state = 'dead' AND (?1 IS NULL OR id = ?1)", (number,)
+            ).fetchall()
+            for row in rows:
+                if not (self.images / row["file"]).exists():
+                    raise PacsError(f"The image of job {row['id']} is missing; send it again.")
+                database.execute(
+                    "UPDATE jobs SET state = 'received', tries = 0, failures = 0, claimed = 0, due = ? WHERE id = ?",
+                    (time.time(), row["id"]),
+                )
+        return len(rows)
+
+    def jobs(self, state: State | None = None, limit: int = 1000) -> list[Job]:
+        """Return jobs, the last changed first."""
+        query = "SELECT * FROM jobs WHERE ?1 IS NULL OR state = ?1 ORDER BY changed DESC, id DESC LIMIT ?2"
+        with self._lock, closing(self._database.execute(query, (state, limit))) as rows:
+            return [Job.of(row) for row in rows]
+
+    def counts(self) -> dict[State, int]:
+        """Return the number of jobs in each state."""
+        with self._lock:
+            rows = self._database.execute("SELECT state, count(*) AS number FROM jobs GROUP BY state").fetchall()
+        return dict.fromkeys(STATES, 0) | {row["state"]: row["number"] for row in rows}
+
+    def cursor(self, source: str, key: str = "") -> int:
+        """Return how far a source was read; 0 at first."""
+        row = self._one("SELECT value FROM cursors WHERE source = ? AND key = ?", source, key)
+        return 0 if row is None else int(row["value"])
+
+    def advance(self, source: str, value: int, key: str = "") -> None:
+        """Record how far a source was read: after its images are in the queue."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (source, key, value))
+
+    def forget(self, before: float) -> None:
+        """Delete finished jobs and identifiers of results that were last changed before a time."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM jobs WHERE state IN ('done', 'rejected') AND changed < ?", (before,))
+            database.execute("DELETE FROM results WHERE changed < ?", (before,))
+
+    def result_files(self, job: Job) -> list[Path]:
+        """Return the results of a job that are on disk."""
+        return sorted(path for path in self.results.glob(f"{job.id}-*") if path.suffix == ".dcm")
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        with self._lock:
+            row: sqlite3.Row | None = self._database.execute(query, values).fetchone()
+        return row
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def pause_after(tries: int, settings: Retry) -> float:
+    """Return the seconds until the next try: doubled for each, with jitter."""
+    return float(min(settings.longest, settings.first * 2 ** min(tries, 30)) * random.uniform(0.5, 1))  # noqa: S311
+
+
+def _identity(header: Dataset) -> dict[str, Any]:
+    uids = {"instance": str(header.SOPInstanceUID), "study": str(header.StudyInstanceUID)}
+    return uids | {"now": time.time()}

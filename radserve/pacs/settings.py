@@ -1,0 +1,183 @@
+"""Settings of the loop: one YAML file, described in docs/pacs.md."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydicom.datadict import tag_for_keyword
+
+from radserve.dicom.kinds import Kind
+from radserve.errors import PacsSettingsError
+from radserve.schema.types import ModelName, Version
+from radserve.validation_error import describe
+
+_ENVIRONMENT: Final = "env:"
+
+
+def _secret(value: str) -> str:
+    """Return a secret, or the value of the environment variable that `env:NAME` names."""
+    if not value.startswith(_ENVIRONMENT):
+        return value
+    name = value.removeprefix(_ENVIRONMENT)
+    if not os.environ.get(name):
+        raise ValueError(f"the environment variable {name} is not set")
+    return os.environ[name]
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _keyword(value: str) -> str:
+    if tag_for_keyword(value) is None:
+        raise ValueError(f"{value!r} is not a DICOM attribute; write its keyword, such as Modality, or 'age'")
+    return value
+
+
+Secret = Annotated[str, AfterValidator(_secret)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
+AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 table 6.2-1
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Values = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+
+
+class _Settings(BaseModel):
+    """Base: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Settings):
+    """Server or gateway that analyses the images."""
+
+    url: Url = "http://127.0.0.1:8080"
+    key: Secret | None = None
+    cacert: Path | None = None
+    timeout: Seconds = 120.0
+
+
+class _Web(_Settings):
+    username: str | None = None
+    password: Secret = ""
+    token: Secret | None = None  # sent as `Authorization: Bearer TOKEN`
+    timeout: Seconds = 60.0
+    every: Seconds = 5.0  # seconds between two polls
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User name and password, for basic authentication."""
+        return None if self.username is None else (self.username, self.password)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header fields of every request."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+
+class OrthancSource(_Web):
+    """Change feed of an Orthanc."""
+
+    orthanc: Url
+
+
+class DicomWebSource(_Web):
+    """Studies of the last days, by QIDO-RS and WADO-RS."""
+
+    dicomweb: Url
+    days: Annotated[int, Field(ge=0, le=365)] = 1  # before today, by study date
+
+
+class Receiver(_Settings):
+    """C-STORE service; `allowed` are the AE titles that may send."""
+
+    ae: AeTitle = "RADSERVE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    allowed: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
+
+
+class StowDestination(_Web):
+    """STOW-RS service."""
+
+    stow: Url
+
+
+class StoreDestination(_Settings):
+    """C-STORE service; with `commitment`, a result is done once its receiver has confirmed that it keeps it."""
+
+    ae: AeTitle
+    host: str
+    port: Port
+    calling: AeTitle = "RADSERVE"
+    commitment: bool = False
+    timeout: Seconds = 60.0
+
+
+class Age(_Settings):
+    """Range of ages in years."""
+
+    at_least: Annotated[float, Field(ge=0)] = 0.0
+    below: Annotated[float, Field(gt=0)] = 200.0
+
+
+class Rule(_Settings):
+    """Images with these attributes are sent to a model. An attribute may have any of the values; "" is absent."""
+
+    name: str
+    model: ModelName
+    version: Version | None = None
+    when: Annotated[Mapping[Annotated[str, AfterValidator(_keyword)], Values], Field(default_factory=dict)]
+    age: Age | None = None
+
+
+class Retry(_Settings):
+    """Pauses double from `first` to `longest` seconds; after `attempts` failures that are no outages, a job is dead."""
+
+    first: Seconds = 1.0
+    longest: Seconds = 60.0
+    attempts: Annotated[int, Field(ge=1)] = 10
+
+
+class Settings(_Settings):
+    """All settings."""
+
+    folder: Path
+    server: Server = Server()
+    sources: tuple[OrthancSource | DicomWebSource, ...] = ()
+    receiver: Receiver | None = None
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    destinations: Annotated[tuple[StowDestination | StoreDestination, ...], Field(min_length=1)]
+    write: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("sr", "seg", "sc")
+    workers: Annotated[int, Field(ge=1, le=32)] = 2
+    retry: Retry = Retry()
+    free: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024  # bytes on the disk below which no image is accepted
+    keep_days: Annotated[int, Field(ge=1)] = 90  # finished jobs are forgotten later
+    metrics_port: Port | None = None  # on loopback
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.sources and self.receiver is None:
+            raise ValueError("neither sources nor receiver is set, so no image would arrive")
+        if self.receiver is None and any(getattr(item, "commitment", False) for item in self.destinations):
+            raise ValueError("commitment needs a receiver: the confirmation arrives there")
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have the same name")
+        return self
+
+
+def load(path: Path) -> Settings:
+    """Read the settings; a PacsSettingsError names every invalid key."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Settings.model_validate(document)
+    except OSError as error:
+        raise PacsSettingsError(f"{path}: {error.strerror or error}.") from error
+    except ValidationError as error:
+        raise PacsSettingsError(f"{path}: {describe(error)}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PacsSettingsError(f"{path}: invalid YAML: {' '.join(str(error).split())}.") from error

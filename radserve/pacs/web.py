@@ -1,0 +1,64 @@
+"""DICOMweb and REST clients whose errors say whether the same request may succeed later."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import httpx
+import requests
+from dicomweb_client import DICOMwebClient
+
+from radserve.errors import PacsError, PacsUnavailableError
+
+_TEMPORARY: Final = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+        HTTPStatus.INSUFFICIENT_STORAGE,
+    }
+)
+
+
+class Access(Protocol):
+    """Settings of a web service."""
+
+    @property
+    def credentials(self) -> tuple[str, str] | None: ...  # noqa: D102
+    @property
+    def headers(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def timeout(self) -> float: ...  # noqa: D102
+
+
+@contextmanager
+def dicomweb(url: str, access: Access) -> Iterator[DICOMwebClient]:
+    """Open a client of a DICOMweb service; it does not repeat requests, the loop does."""
+    with requests.Session() as session:
+        session.auth = access.credentials
+        client = DICOMwebClient(url, session=session, headers=access.headers, timeout=access.timeout)
+        client.set_http_retry_params(retry=False)
+        yield client
+
+
+def rest(url: str, access: Access) -> httpx.Client:
+    """Return a client of a REST service."""
+    return httpx.Client(base_url=url, auth=access.credentials, headers=access.headers, timeout=access.timeout)
+
+
+@contextmanager
+def errors(name: str) -> Iterator[None]:
+    """Raise PacsUnavailableError or PacsError for errors of both clients; `name` is the service in messages."""
+    try:
+        yield
+    except (httpx.HTTPStatusError, requests.HTTPError) as error:
+        status = getattr(error.response, "status_code", 0)
+        kind = PacsUnavailableError if status in _TEMPORARY else PacsError
+        raise kind(f"{name} answers with status {status}.") from error
+    except (httpx.HTTPError, requests.RequestException) as error:
+        raise PacsUnavailableError(f"{name} cannot be reached ({error.__class__.__name__}).") from error
+    except ValueError as error:
+        raise PacsError(f"{name} sends a malformed response.") from error

@@ -1,0 +1,108 @@
+"""The loop with a real Orthanc, a real server, and dcmtk."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.orthanc import SERIES, STUDY, Orthanc, film, running, wait_for
+from benchmarks.pacs import loop, under_kills, write_settings
+from radserve.pacs import sources
+from radserve.pacs.intake import Intake
+from radserve.pacs.queue import Queue
+from radserve.pacs.settings import DicomWebSource, Rule
+from tests import command_line
+from tests.server import Server, free_ports
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def orthanc_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running(tmp_path_factory.mktemp("pacs") / "orthanc") as orthanc:
+        yield orthanc
+
+
+@pytest.fixture
+def orthanc(orthanc_process: Orthanc) -> Orthanc:
+    """An Orthanc without objects."""
+    orthanc_process.clear()
+    return orthanc_process
+
+
+def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, server: Server, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    changes = {"write": ["sr", "seg", "sc"], "metrics_port": port}
+    settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", **changes)
+    check = command_line.run("pacs", settings, "--check")
+    assert (check.returncode, check.stdout.count(": ok")) == (0, 3), check.stdout
+    orthanc.store(film(1))
+    orthanc.store(film(2, PatientAge="040Y"))
+    with loop(settings) as process:
+        wait_for(lambda: all(orthanc.objects(kind) for kind in ("SR", "SEG", "OT")))
+        orthanc.store(film(3))
+        wait_for(lambda: 'radserve_pacs_jobs{state="done"} 2.0' in httpx.get(f"http://127.0.0.1:{port}").text)
+        process.terminate()
+        process.join(60)
+        assert process.exitcode == 0
+    assert {kind: len(orthanc.objects(kind)) for kind in ("SR", "SEG", "OT")} == {"SR": 2, "SEG": 2, "OT": 2}
+    assert {report["StudyInstanceUID"] for report in orthanc.objects("SR")} == {STUDY}
+    jobs = command_line.run("pacs", settings, "--list", "all")
+    assert "2 done, 1 rejected" in jobs.stderr
+    explanation = command_line.run("pacs", settings, "--explain", STUDY).stdout
+    assert "Rule 'children' does not match: age 40.0 is not below 6." in explanation
+    assert "Ignored: RadServe made it." in explanation
+    log = (tmp_path / "pacs.log").read_text()
+    assert "Synthetic" not in log
+    assert SERIES not in log
+
+
+def test_what_arrives_by_c_store_is_stored_by_c_store_and_committed(
+    orthanc: Orthanc, server: Server, tmp_path: Path
+) -> None:
+    destination = {"ae": "ORTHANC", "host": "127.0.0.1", "port": orthanc.dicom_port, "commitment": True}
+    receiver = {"port": orthanc.loop_port, "allowed": ["ORTHANC", "FRIEND"]}
+    changes = {"sources": [], "receiver": receiver, "destinations": [destination]}
+    settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", **changes)
+    (tmp_path / "film.dcm").write_bytes(film(1))
+    with loop(settings):
+        wait_for(lambda: _sent("FRIEND", orthanc, tmp_path / "film.dcm"))
+        assert not _sent("STRANGER", orthanc, tmp_path / "film.dcm")
+        wait_for(lambda: "1 done" in command_line.run("pacs", settings, "--list", "done").stderr)
+        assert _sent("FRIEND", orthanc, tmp_path / "film.dcm")  # again
+        # A result that comes back is not analysed.
+        identifier = httpx.post(f"{orthanc.url}/tools/find", json={"Level": "Instance", "Query": {"Modality": "SR"}})
+        httpx.post(f"{orthanc.url}/modalities/loop/store", content=identifier.json()[0]).raise_for_status()
+    assert command_line.run("pacs", settings, "--list", "all").stderr == "1 done\n"
+    assert len(orthanc.objects("SR")) == 1
+
+
+def _sent(caller: str, orthanc: Orthanc, file: Path) -> bool:
+    command = ["storescu", "-aet", caller, "-aec", "RADSERVE", "127.0.0.1", str(orthanc.loop_port), str(file)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_studies_are_found_by_dicomweb(orthanc: Orthanc, tmp_path: Path) -> None:
+    source = DicomWebSource(dicomweb=f"{orthanc.url}/dicom-web")
+    with closing(Queue(tmp_path)) as queue, sources.opened(source) as studies:
+        intake = Intake(queue, [Rule(name="all", model="chest-xray-cnn", when={"Modality": ("DX",)})], 0)
+        orthanc.store(film(1))
+        orthanc.store(film(2, Modality="US"))
+        orthanc.store(film(3, StudyInstanceUID="1.2.3", StudyDate="20200101"))
+        studies.poll(intake)
+        studies.poll(intake)
+        orthanc.store(film(4))
+        studies.poll(intake)
+        jobs = sorted((job.instance, job.state) for job in queue.jobs())
+        assert jobs == [(f"{SERIES}.1", "received"), (f"{SERIES}.2", "rejected"), (f"{SERIES}.4", "received")]
+
+
+def test_kills_and_outages_neither_lose_nor_repeat_a_result(orthanc: Orthanc, server: Server, tmp_path: Path) -> None:
+    settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml")
+    outcome = under_kills(orthanc, settings, 30, 4, seed=1)
+    assert outcome.results == Counter({f"{SERIES}.{number}": 1 for number in range(1, 31)})
+    assert outcome.kills >= 2

@@ -1,0 +1,143 @@
+"""Results as DICOM objects."""
+
+import base64
+import email
+import email.policy
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from gateway.backends.base import ModelRequest, ModelResponse
+from tests.gateway.api.test_predictions import instances, post
+from tests.gateway.fake_backend import json_response, respond
+from tests.radserve.dicom import examples
+
+Script = Callable[[ModelRequest], ModelResponse]
+ALL = 'multipart/related; type="application/dicom"'
+FILM, SLICE = examples.image(modality="DX"), examples.image()
+HEAT = np.resize(np.arange(256, dtype=np.uint8), (40, 56))
+MASK = examples.blob(40, 56)
+PICTURE = ModelResponse(200, "image/png", examples.png(np.full((40, 56, 3), 120, dtype=np.uint8)))
+
+
+def document(result: Any) -> dict[str, Any]:
+    """Return a result as the server sends it, from the model that the requests name."""
+    sent: dict[str, Any] = json.loads(json.dumps({**result.raw}))
+    return sent | {"model": {"name": "chest", "version": "1.0.0", "sha256": examples.SHA256}}
+
+
+def classifier(explains: bool = True) -> Script:
+    def script(request: ModelRequest) -> ModelResponse:
+        if request.accept.startswith("image/png"):
+            assert request.accept.endswith("overlay" if explains else "image")
+            return PICTURE
+        if request.verb == "predictions":
+            return json_response(document(examples.classification(FILM, (40, 56))))
+        if not explains:
+            return json_response({"status": 404, "title": "x", "detail": "none"}, 404, "application/problem+json")
+        return json_response(document(examples.explanation(FILM, HEAT)))
+
+    return script
+
+
+def segmenter(request: ModelRequest) -> ModelResponse:
+    if request.accept.startswith("image/png"):
+        return PICTURE
+    return json_response(document(examples.segmentation(SLICE, MASK, [0.5, 0.75])))
+
+
+def send(script: Script, content: bytes, accept: str, **request: Any) -> httpx.Response:
+    return post(script, content=content, headers={"Accept": accept} | request)
+
+
+def parts(response: httpx.Response) -> list[Dataset]:
+    """Return the objects of a response; its format is that of a mail."""
+    assert response.status_code == 200, response.text
+    head = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + response.content, policy=email.policy.HTTP)
+    assert {part.get_content_type() for part in message.iter_parts()} == {"application/dicom"}
+    boundary = response.headers["content-type"].partition("boundary=")[2].encode()
+    bodies = response.content.split(b"--" + boundary)[1:-1]
+    return [dcmread(BytesIO(body.partition(b"\r\n\r\n")[2])) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    ("script", "content", "accept", "modality"),
+    [
+        (classifier(), FILM, "application/dicom", "SR"),
+        (classifier(), FILM, "application/dicom;type=seg", "SEG"),
+        (classifier(), FILM, "application/json;q=0.5, application/dicom; type=SC", "OT"),
+        (segmenter, SLICE, "application/dicom", "SEG"),
+        (segmenter, SLICE, 'application/dicom; type="sr"', "SR"),
+    ],
+)
+def test_one_object_is_answered_by_type_or_by_task(script: Script, content: bytes, accept: str, modality: str) -> None:
+    response = send(script, content, accept)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/dicom")
+    assert dcmread(BytesIO(response.content)).Modality == modality
+
+
+@pytest.mark.parametrize(
+    ("script", "content", "modalities"),
+    [
+        (classifier(), FILM, ["SR", "SEG", "OT"]),
+        (classifier(explains=False), FILM, ["SR", "OT"]),
+        (segmenter, SLICE, ["SR", "SEG", "OT"]),
+    ],
+)
+def test_all_objects_are_answered_in_one_response(script: Script, content: bytes, modalities: list[str]) -> None:
+    assert [item.Modality for item in parts(send(script, content, ALL))] == modalities
+
+
+def test_the_slices_of_a_series_are_answered_as_one_segmentation() -> None:
+    slices = [
+        examples.image(InstanceNumber=number, ImagePositionPatient=[0, 0, 4 * number], SeriesDescription="x")
+        for number in (1, 2)
+    ]
+    rejection = {"status": 422, "title": "Unusable", "detail": "no image"}
+
+    def script(request: ModelRequest) -> ModelResponse:
+        results = [document(examples.segmentation(content, MASK, [0.5, 0.75])) for content in slices]
+        pixels = 2 * int(MASK.sum())
+        volume = {"slices": 3, "positive_slices": 2, "pixels": pixels, "reason": "a slice was rejected"}
+        return json_response({"predictions": [*results, rejection], "volume": volume})
+
+    body = instances(*slices, b"no image")
+    response = send(script, body, "application/dicom", **{"Content-Type": "application/json"})
+    assert dcmread(BytesIO(response.content)).NumberOfFrames == 2
+    both = send(script, body, ALL, **{"Content-Type": "application/json"})
+    assert [item.Modality for item in parts(both)] == ["SR", "SEG"]
+
+
+def test_a_json_body_gets_objects_of_its_image() -> None:
+    body = json.dumps({"image": base64.b64encode(SLICE).decode()}).encode()
+    response = send(segmenter, body, "application/dicom", **{"Content-Type": "application/json"})
+    assert np.array_equal(dcmread(BytesIO(response.content)).pixel_array > 0, MASK)
+
+
+@pytest.mark.parametrize(
+    ("script", "content", "accept", "detail"),
+    [
+        (respond, b"\x89PNG", "application/dicom", "The image is png, not DICOM"),
+        (segmenter, SLICE, "application/dicom;type=jpeg", "unknown type 'jpeg'; available: sr, seg, sc"),
+        (classifier(explains=False), FILM, "application/dicom;type=seg", "no object of the requested type"),
+        (respond, instances(b"\x89PNG", b"\x89PN"), "application/dicom", "Several images have no common DICOM result"),
+    ],
+)
+def test_what_does_not_exist_as_dicom_is_not_acceptable(
+    script: Script, content: bytes, accept: str, detail: str
+) -> None:
+    response = send(script, content, accept, **{"Content-Type": "application/json"} if content[:1] == b"{" else {})
+    assert response.status_code == 406
+    assert detail in response.json()["detail"]
+
+
+def test_json_is_preferred_where_a_client_says_so() -> None:
+    assert send(segmenter, SLICE, "application/json, application/dicom").json()["label"] == "tumour"

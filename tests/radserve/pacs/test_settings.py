@@ -1,0 +1,66 @@
+"""Settings of the loop."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from radserve.errors import PacsSettingsError
+from radserve.pacs import settings
+
+VALID: dict[str, Any] = {
+    "folder": "loop",
+    "sources": [{"orthanc": "http://127.0.0.1:8042/"}, {"dicomweb": "https://pacs/dicom-web", "days": 3}],
+    "rules": [{"name": "all", "model": "chest-xray-cnn"}],
+    "destinations": [{"stow": "https://pacs/dicom-web"}],
+}
+
+
+def load(folder: Path, **changes: Any) -> settings.Settings:
+    path = folder / "pacs.yaml"
+    path.write_text(yaml.safe_dump(VALID | changes), encoding="utf-8")
+    return settings.load(path)
+
+
+def test_services_are_told_apart_by_their_keys(tmp_path: Path) -> None:
+    sources = load(tmp_path).sources
+    assert sources == (
+        settings.OrthancSource(orthanc="http://127.0.0.1:8042"),
+        settings.DicomWebSource(dicomweb="https://pacs/dicom-web", days=3),
+    )
+
+
+def test_a_receiver_listens_on_loopback_unless_it_is_set(tmp_path: Path) -> None:
+    receiver = load(tmp_path, receiver={"allowed": ["PACS"]}).receiver
+    assert receiver is not None
+    assert receiver.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sources": []}, "neither sources nor receiver is set"),
+        ({"receiver": {}}, "key 'receiver.allowed' is missing"),
+        ({"receiver": {"allowed": []}}, "key 'receiver.allowed'"),
+        ({"rules": [{"name": "a", "model": "m", "when": {"Modalty": "DX"}}]}, "'Modalty' is not a DICOM attribute"),
+        ({"rules": [{"name": "a", "model": "m"}, {"name": "a", "model": "n"}]}, "two rules have the same name"),
+        ({"destinations": [{"ae": "P", "host": "h", "port": 104, "commitment": True}]}, "commitment needs a receiver"),
+        ({"server": {"key": "env:RADSERVE_TEST_ABSENT"}}, "RADSERVE_TEST_ABSENT is not set"),
+        ({"polling": 1}, "unknown key 'polling'"),
+    ],
+)
+def test_invalid_settings_name_the_problem(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(PacsSettingsError, match=problem):
+        load(tmp_path, **changes)
+
+
+def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADSERVE_TEST_KEY", "secret")
+    assert load(tmp_path, server={"key": "env:RADSERVE_TEST_KEY"}).server.key == "secret"
+
+
+def test_a_file_that_is_no_yaml_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "pacs.yaml").write_text("rules: [", encoding="utf-8")
+    with pytest.raises(PacsSettingsError, match="invalid YAML"):
+        settings.load(tmp_path / "pacs.yaml")
