@@ -35,7 +35,7 @@ SECONDS = 10
 
 
 def mark(contents: dict[str, bytes]) -> None:
-    """Change the code of the neighbour's archive: its errors have a media type of their own, and bodies can break it."""
+    """Change the code of the neighbour: its errors have a media type of their own, and some bodies break it."""
     name = "handlers/response.py"
     contents[name] = contents[name].replace(b"application/problem+json", OWN_TYPE.encode())
     name = "handlers/torchserve_handler.py"
