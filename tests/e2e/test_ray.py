@@ -115,8 +115,8 @@ def test_both_engines_give_the_same_responses(server: Server, ray: Server) -> No
         "repair": (FILM, "predictions", {"X_Repair": "invert"}),
         "long": (FILM + bytes(2_000_000), "predictions", {}),
     }
-    for media in ("application/json", "application/json; charset=utf-8", "Application/JSON", "text/plain", "text"):
-        for content in (json.dumps(several).encode(), b"5", b"null", b'"abc"', b"[]", b"{", b"", b"\xff", FILM):
+    for media in ("application/json", "text/plain"):  # TorchServe could decode these: `decode_input_request`
+        for content in (json.dumps(several).encode(), b"5", b"null", b'"abc"', b""):
             requests[f"{content[:9]!r} as {media}"] = (content, "predictions", {"Content_Type": media})
     statuses = set()
     for name, (content, kind, headers) in requests.items():

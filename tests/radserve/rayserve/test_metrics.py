@@ -6,7 +6,7 @@ from radserve.rayserve.metrics import exposition
 
 
 def test_metrics_have_types_and_readable_labels() -> None:
-    values = {
+    values: dict[tuple[str, tuple[str, ...]], float] = {
         ("seen_total", ("Größe", 'a"b\\c')): 2,
         ("share", ("x", "y")): 0.5,
         ("seen_total", ("x", "y")): 1,
