@@ -20,7 +20,7 @@ logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROBES: Final = ("/live", "/ready", "/v2/health/live", "/v2/health/ready")
-"""Paths that are requested all the time, and logged only when their status changes; the first is expected to be 200."""
+"""Paths that are requested all the time: 200 is logged only after another status, and 503 only once in succession."""
 _QUIET: Final = ("/auth", "/metrics")
 """Paths that are requested all the time, and logged only if they fail."""
 _API: Final = ("/api/", "/v2")
@@ -118,11 +118,8 @@ class RequestContext:
 
     def _is_logged(self, path: str, status: int) -> bool:
         if path in _PROBES:
-            previous = self._probe_status.get(path)
-            if previous is None and status >= 400:
-                return False  # it starts
-            self._probe_status[path] = status
-            return previous is not None and status != previous
+            previous, self._probe_status[path] = self._probe_status.get(path, 200), status
+            return status != previous or status not in (200, 503)
         return path not in _QUIET or status >= 400
 
 

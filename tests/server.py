@@ -38,6 +38,12 @@ class Server:
         """Return the worker processes."""
         return workers(psutil.Process(self.process.pid))
 
+    def management_socket(self) -> str:
+        """Return the path of the socket of TorchServe's management API."""
+        (java,) = self.java()
+        folder = next(word.partition("=")[2] for word in java.cmdline() if "java.io.tmpdir" in word)
+        return f"{folder.removesuffix('/tmp')}/management.sock"
+
     def log_lines(self) -> list[dict[str, str]]:
         """Parse the JSON lines of the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]

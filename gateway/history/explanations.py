@@ -55,5 +55,11 @@ def assign(explanations: Iterable[Stored], predictions: Sequence[Stored]) -> dic
     return {explanation_id: current[result_id] for explanation_id, result_id in ids.items()}
 
 
+def results_of(explanations: Sequence[Result], assigned: Mapping[str, Stored]) -> list[Result]:
+    """Return the explanations without a prediction, which become results. They are a group only if all of them do."""
+    alone: dict[str, None] = dict.fromkeys(_GROUP) if assigned else {}
+    return [result.model_copy(update=alone) for result in explanations if result.id not in assigned]
+
+
 def _exact(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key not in _INEXACT}

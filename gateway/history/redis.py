@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from gateway.errors import HistoryError
 from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
 from gateway.history.cursor import Position, bounds, from_microseconds
-from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign, is_explanation_of
+from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign, is_explanation_of, results_of
 
 _PREFIX: Final = "radserve:history:1:"
 """Includes the version of the schema."""
@@ -133,9 +133,8 @@ class RedisHistory:
             for explanation_id, (prediction, document) in assigned.items():
                 pipe.set(_key(prediction.id), prediction.model_dump_json(exclude_none=True), xx=True, keepttl=True)
                 self._put_details(pipe, prediction, Details(document, details[explanation_id].overlay))
-            for result in results:
-                if result.id not in assigned:
-                    self._add(pipe, result, details.get(result.id))
+            for result in results_of(results, assigned):
+                self._add(pipe, result, details.get(result.id))
             return {explanation_id: prediction for explanation_id, (prediction, _) in assigned.items()}
 
         with self._translate_errors():

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway.history import NO_DETAILS, Details, Page, Query, Result, compression
 from gateway.history.cursor import Position, bounds, from_microseconds, microseconds
-from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign
+from gateway.history.explanations import MAX_AGE, MAX_PREDICTIONS, Stored, assign, results_of
 from gateway.history.sqlite_connection import SCHEMA, Connection, transaction
 
 _MAX_EXAMINED: Final = 100_000
@@ -112,7 +112,7 @@ def _add_explanations(
             mark = "UPDATE results SET explained = 1 WHERE id = ? RETURNING row"
             (row,) = connection.execute(mark, (prediction.id,)).fetchone()
             connection.execute(update, (compression.pack(document), details[explanation_id].overlay, row))
-        _insert(connection, [result for result in results if result.id not in assigned], details)
+        _insert(connection, results_of(results, assigned), details)
     return {explanation_id: prediction for explanation_id, (prediction, _) in assigned.items()}
 
 

@@ -204,7 +204,7 @@ def serve(options: ServeOptions) -> None:
     Exit codes:
     0    stopped, or checked
     1    not started
-    3    TorchServe died
+    3    the engine died
     4    not ready in time
     5    stopped with unfinished requests
     6    nginx died

@@ -1,5 +1,6 @@
 """Writes outcomes as a table to a terminal, or as tab-separated lines to a pipe or file."""
 
+import sys
 from collections import Counter
 from typing import Final
 
@@ -28,13 +29,14 @@ class Table(Report):
     """Table in pages of 1000 rows; keeps only the cells of a result in memory.
 
     Without a terminal, each result is one line with all columns, so that `cut`, `grep` and spreadsheets read it; what
-    is below the table follows in lines that begin with `#`.
+    is below the table goes to standard error.
     """
 
     streams = False
 
     def __init__(self) -> None:
-        self._console = terminal.console()
+        self._is_terminal = sys.stdout.isatty()  # unlike rich's test, whatever FORCE_COLOR says
+        self._console = terminal.console(stderr=not self._is_terminal)
         self._has_header = False
         self._rows: list[dict[str, Text]] = []
         self._models: set[ModelReference] = set()
@@ -70,11 +72,10 @@ class Table(Report):
         self._unchecked.clear()
 
     def _print_note(self, text: str) -> None:
-        mark = "" if self._console.is_terminal else "# "
-        self._console.print(safe(f"{mark}{text}"), soft_wrap=True)
+        self._console.print(safe(text), soft_wrap=True)
 
     def _print_rows(self) -> None:
-        if self._console.is_terminal:
+        if self._is_terminal:
             self._console.print(_page(self._rows))
             return
         if not self._has_header:

@@ -1,5 +1,6 @@
 """Start of Ray on this machine: on loopback, without telemetry, and again where its own time limits are too short."""
 
+import math
 import secrets
 from collections.abc import Collection
 from contextlib import suppress
@@ -12,7 +13,7 @@ _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_agent_register_timeout_ms": "120000",  # as the next one, for busy machines
-    "RAY_raylet_start_wait_time_s": "60",
+    "RAY_raylet_start_wait_time_s": "120",
 }
 LOCAL: Final[dict[str, Any]] = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 """Options of `ray.init` that start Ray on loopback, with the variables of `local_environment`."""
@@ -55,8 +56,16 @@ def start(options: dict[str, Any]) -> None:
 
 
 def end_children(others: Collection[int] = ()) -> None:
-    """End the processes of Ray, all children of this process except `others`, and theirs."""
-    for child in psutil.Process().children(recursive=True):
-        if child.pid not in others:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+    """End the processes of Ray: all children of this process except `others`, with their descendants."""
+    for child in psutil.Process().children():
+        if child.pid in others:
+            continue
+        with suppress(psutil.NoSuchProcess):
+            for process in [child, *child.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def gpu_share(workers: int, gpus: int) -> float:
+    """Return the part of a GPU for each worker, so that all fit without one on two GPUs; Ray counts 0.0001 of a GPU."""
+    return math.floor(10_000 / math.ceil(workers / gpus)) / 10_000 if gpus else 0.0

@@ -19,7 +19,7 @@ import ray
 import uvicorn
 import yaml
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,9 +30,10 @@ from starlette.routing import Route
 from radserve import logging as log
 from radserve.host import http_server, unix_socket
 from radserve.host import ray as ray_host
+from radserve.rayserve.metrics import exposition
 from radserve.rayserve.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("radserve.rayserve.engine")  # `__name__` is `__main__`
 
 _MARGIN: Final = 10.0
 """Seconds that a request may take beyond its batch; the proxy waits for 5 seconds more."""
@@ -42,7 +43,9 @@ _NO_CACHE: Final = {
     "Expires": "Thu, 01 Jan 1970 00:00:00 UTC",
 }
 """Headers of TorchServe's responses."""
-_PAIR: Final = ("model_name", "model_version")
+_REQUESTS: Final = "ts_inference_requests_total"
+_OPTIONS: Final = {**http_server.OPTIONS, "http": "h11", "backlog": 1024}
+"""Of uvicorn: nginx and the supervisor are the only clients, and nginx limits their number."""
 _NO_LOGS: Final = {"log_level": "ERROR", "enable_access_log": False}
 
 
@@ -71,17 +74,19 @@ class Version:
         return serve.RunTarget(target=app, name=self.app, route_prefix=None)
 
     async def predict(self, body: bytes, headers: dict[str, str]) -> Response:
-        """Respond to a request; 503 if its replica ends meanwhile, or none becomes ready in time."""
+        """Respond to a request; 503 if its replica ends meanwhile, or none becomes ready in time; 500 for a fault."""
         self.accepted += 1
         self.open += 1
         try:
             async with asyncio.timeout(self.settings["responseTimeout"] + _MARGIN):
                 status, media_type, content, more = await self.handle.respond.remote((body, headers))
+        except RayTaskError:
+            logger.exception("%s %s: the handler failed", self.name, self.version)
+            return _problem(500, "Internal server error", f"The handler of {self.name} {self.version} failed.")
         except (RayError, RayServeException, TimeoutError) as error:
             kind = type(error).__name__
             detail = f"The worker of {self.name} {self.version} ended or did not respond ({kind}). Retry."
-            problem = {"status": 503, "title": "Service unavailable", "detail": detail}
-            return JSONResponse(problem, 503, _NO_CACHE, "application/problem+json")
+            return _problem(503, "Service unavailable", detail)
         finally:
             self.open -= 1
         return Response(content, status, {"content-type": media_type, **_NO_CACHE, **more})
@@ -97,10 +102,13 @@ class Version:
 class Engine(asyncio.DatagramProtocol):
     """Answers on the sockets, and receives the workers' reports."""
 
-    def __init__(self, versions: list[Version], metrics: dict[str, list[str]]) -> None:
+    def __init__(self, versions: list[Version], kinds: dict[str, list[dict[str, Any]]]) -> None:
         self._versions = {(item.name, item.version): item for item in versions}
         self._defaults = {item.name: item for item in versions}  # the newest one: they are sorted
-        self._labels = metrics  # labels of each metric
+        items = [(kind, item) for kind, group in kinds.items() for item in group]
+        self._labels = {item["name"]: item["dimensions"] for _, item in items}
+        self._kinds = {item["name"]: kind for kind, item in items}
+        self._labels[_REQUESTS], self._kinds[_REQUESTS] = ["model_name", "model_version"], "counter"
         self._values: Counter[tuple[str, tuple[str, ...]]] = Counter()
 
     def datagram_received(self, data: bytes, _: Any) -> None:
@@ -144,19 +152,20 @@ class Engine(asyncio.DatagramProtocol):
         applications = (await asyncio.to_thread(serve.status)).applications
         worker = applications[version.app].deployments["worker"]
         if worker.message not in ("", version.message):
-            logger.warning("%s %s: %s", version.name, version.version, worker.message)
+            logger.warning("%s %s: Ray Serve reports: %s", version.name, version.version, worker.message)
         version.message = worker.message
         return JSONResponse([version.describe(worker.replica_states)])
 
     async def _show_metrics(self, _: Request) -> Response:
         values = dict(self._values)
         for pair, item in self._versions.items():
-            values["ts_inference_requests_total", pair] = item.accepted
-        lines = [
-            f"{name}{{{','.join(map('{}={}'.format, self._labels.get(name, _PAIR), map(json.dumps, labels)))}}} {value}"
-            for (name, labels), value in values.items()
-        ]
-        return PlainTextResponse("\n".join([*lines, ""]))
+            values[_REQUESTS, pair] = item.accepted
+        return PlainTextResponse(exposition(values, self._labels, self._kinds))
+
+
+def _problem(status: int, title: str, detail: str) -> Response:
+    content = {"status": status, "title": title, "detail": detail}
+    return JSONResponse(content, status, _NO_CACHE, "application/problem+json")
 
 
 async def _ping(_: Request) -> Response:
@@ -173,7 +182,7 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
     """Start Ray and the versions, and serve until the process ends; `kinds` are the metrics of `metrics.yaml`."""
     versions = [Version(*item) for item in settings["versions"]]
     listed = [f"{kind}:{item['name']}" for kind, items in kinds.items() for item in items]
-    engine = Engine(versions, {item["name"]: item["dimensions"] for items in kinds.values() for item in items})
+    engine = Engine(versions, kinds)
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(lambda: engine, settings["reports"], family=socket.AF_UNIX)
     handles = await asyncio.to_thread(start, versions, settings, listed)
@@ -182,7 +191,7 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
         item.handle = handle
     with ExitStack() as stack:
         listeners = [stack.enter_context(unix_socket.listen(Path(path))) for path in settings["sockets"]]
-        config = uvicorn.Config(Starlette(routes=engine.routes()), lifespan="off", **http_server.OPTIONS)
+        config = uvicorn.Config(Starlette(routes=engine.routes()), lifespan="off", **_OPTIONS)
         await _Server(config).serve(listeners)
 
 
@@ -196,8 +205,8 @@ def start(versions: list[Version], settings: dict[str, Any], listed: list[str]) 
     """Start Ray on loopback and deploy the versions; return their handles, whose replicas still start."""
     ray_host.start(settings["ray"] | {"log_to_driver": False, "logging_level": logging.ERROR})
     serve.start(proxy_location="Disabled", logging_config=_NO_LOGS)
-    gpus = ray.cluster_resources().get("GPU", 0)
-    share = min(1.0, int(1000 * gpus / sum(item.workers for item in versions)) / 1000)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    share = ray_host.gpu_share(sum(item.workers for item in versions), gpus)
     targets = [item.target(share, settings["reports"], listed) for item in versions]
     return serve.run_many(targets, wait_for_applications_running=False)
 

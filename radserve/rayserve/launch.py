@@ -29,10 +29,12 @@ def require_supported(run_directory: Path | None, *, pulls: bool) -> None:
     if find_spec("ray") is None or find_spec("grpc_reflection") is None:
         raise ServeError("--engine ray: Ray Serve is not installed; run pip install 'radserve[batch]'.")
     if pulls:
-        raise ServeError("--engine ray serves the versions of its start only: omit --store, or use another engine.")
-    folder = run_directory or Path(tempfile.gettempdir(), "radserve-12345678")
+        raise ServeError("--engine ray cannot pull versions while it runs: omit --store, or use --engine torchserve.")
+    temporary = Path(tempfile.gettempdir())
+    folder = run_directory or temporary / "radserve-12345678"
     if len(os.fsencode(RunDirectory(folder.absolute()).ray)) > _MAX_FOLDER:
-        raise ServeError(f"--runtime {folder}: too long for Ray's unix sockets; choose a shorter path.")
+        name = f"--runtime {folder}" if run_directory else f"TMPDIR {temporary}"
+        raise ServeError(f"{name}: too long for Ray's unix sockets; choose a shorter path with --runtime.")
 
 
 def require_no_rollouts(names: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ async def shut_down(server: Components) -> Exit:
     try:
         finished = await _finish_requests(server, drain_torchserve=opened)
     except httpx.HTTPError as error:
-        logger.error("TorchServe does not respond while draining: %r", error)  # noqa: TRY400 - not a fault of this code
+        logger.error("the engine does not respond while draining: %r", error)  # noqa: TRY400 - not a fault of this code
         return Exit.TORCHSERVE_DIED
     if not finished:
         logger.error("requests still in flight after %g s; stopping anyway", server.options.drain_timeout)

@@ -66,7 +66,7 @@ class Readiness:
             if failure is not None:
                 self._registry.forget_workers()
                 return failure
-            return Problem(f"TorchServe's management API does not respond ({type(error).__name__}).", fatal=False)
+            return Problem(f"The management API does not respond ({type(error).__name__}).", fatal=False)
         shortage = self._shortage()
         versions = self._required() if infer else self._suspicious()
         failure = None if shortage and shortage.fatal else await self._failure(versions, _SAMPLE_TIMEOUT)
@@ -103,7 +103,7 @@ class Readiness:
         try:  # at the same time, so that several that hang take no longer than one
             details = await asyncio.gather(*(self._timely_problem(version, seconds) for version in versions))
         except (httpx.HTTPError, OSError) as error:
-            return Problem(f"TorchServe does not respond ({type(error).__name__}).", fatal=True)
+            return Problem(f"The engine does not respond ({type(error).__name__}).", fatal=True)
         failures = {version.pair: detail for version, detail in zip(versions, details, strict=True) if detail}
         return Problem(next(iter(failures.values())), fatal=True, versions=frozenset(failures)) if failures else None
 

@@ -1,4 +1,4 @@
-"""Rejects changes of versions where the engine serves those of its start only."""
+"""Rejects changes of versions where the engine cannot make them."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -6,8 +6,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from radserve.versions.request_parsing import problem
 
 _DETAIL = (
-    "The engine of this server (--engine ray) has no rollouts and no management API: it serves the versions of its "
-    "start. Restart it with other --models, or with --engine torchserve."
+    "The engine of this server (--engine ray) has no rollouts and no management API: it serves only the versions with "
+    "which it started. To change them, restart the server with --engine torchserve."
 )
 
 
@@ -20,6 +20,8 @@ class ReadOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or reject it."""
         request = Request(scope)
-        rejected = request.method != "GET" or request.url.path.startswith("/models")
+        path = request.url.path
+        reads = request.method in ("GET", "HEAD") or (request.method, path) == ("POST", "/deployment/diff")
+        rejected = not reads or path.startswith("/models")
         app = problem(501, "Not implemented", _DETAIL) if rejected else self._app
         await app(scope, receive, send)

@@ -13,6 +13,7 @@ from radserve.deploy.errors import SettingsError
 from radserve.deploy.settings import StackName
 from radserve.deploy.template import load
 from radserve.proxy import certificate
+from radserve.server.options import ServerOptions
 from tests.deploy.aws_templates import containers, environment, of
 
 
@@ -188,6 +189,11 @@ def test_task_that_cannot_fetch_its_archives_stops(tmp_path: Path) -> None:
     process = subprocess.run([*prepare["EntryPoint"], *prepare["Command"]], env=variables, check=False)
     assert process.returncode == 3
     assert containers()["server"]["DependsOn"] == [{"ContainerName": "prepare", "Condition": "SUCCESS"}]
+
+
+def test_a_start_ends_before_a_health_check_replaces_the_task() -> None:
+    ((_, service),) = of(load("service"), "AWS::ECS::Service")
+    assert service["HealthCheckGracePeriodSeconds"] > ServerOptions.startup_timeout
 
 
 def test_stop_timeout_exceeds_the_drain() -> None:

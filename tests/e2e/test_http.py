@@ -118,14 +118,12 @@ def test_management_is_closed_on_the_inference_port(client: httpx.Client, method
 
 
 def test_the_management_socket_is_private_and_loads_no_url(server: Server) -> None:
-    (java,) = server.java()
-    folder = next(word.partition("=")[2] for word in java.cmdline() if "java.io.tmpdir" in word).removesuffix("/tmp")
-    socket_path = f"{folder}/management.sock"
-    transport = httpx.HTTPTransport(uds=socket_path)
+    path = server.management_socket()
+    transport = httpx.HTTPTransport(uds=path)
     with httpx.Client(transport=transport, base_url="http://torchserve", timeout=20) as management:
         assert management.get("/models").status_code == 200
         for url in ("http://127.0.0.1:9/evil.mar", "file:///etc/passwd", "https://example.com/evil.mar"):
             assert management.post("/models", params={"url": url}).status_code >= 400
             assert management.post("/workflows", params={"url": url}).status_code >= 400
         assert len(management.get("/models").json()["models"]) == 1
-    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(path).parent.stat().st_mode) == 0o700

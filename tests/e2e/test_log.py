@@ -51,6 +51,20 @@ def test_a_request_is_one_json_line_without_its_query(server: Server) -> None:
     assert "Jane" not in "".join(new)
 
 
+def test_only_failed_requests_to_the_management_api_are_logged(server: Server) -> None:
+    before = len(server.log_lines())
+    transport = httpx.HTTPTransport(uds=server.management_socket())
+    with httpx.Client(transport=transport, base_url="http://torchserve", timeout=20) as management:
+        assert management.get(f"/models/{NAME}").status_code == 200
+        assert management.put(f"/models/{NAME}/1.0.0/set-default").status_code == 200
+        assert management.get("/models/nothing?patient=Jane").status_code == 404
+        assert management.put(f"/models/{NAME}/9.9.9/set-default").status_code == 404
+    time.sleep(0.3)
+    lines = [record["message"] for record in server.log_lines()[before:] if record["logger"] == "access"]
+    requests = [re.findall('"(.*) HTTP/1.1" ([0-9]+)', line)[0] for line in lines]
+    assert requests == [("GET /models/nothing", "404"), (f"PUT /models/{NAME}/9.9.9/set-default", "404")]
+
+
 def test_every_line_is_json(server: Server) -> None:
     assert [line for line in server.log.read_text().splitlines() if not line.startswith("{")] == []
 

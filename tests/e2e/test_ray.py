@@ -20,7 +20,7 @@ from radserve.host.run_directory import RunDirectory
 from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.handlers import images
-from tests.repack import NAME, entry_of, repack
+from tests.repack import NAME, entry_of, repack, with_settings
 from tests.server import Server, running
 
 pytestmark = pytest.mark.e2e
@@ -30,12 +30,21 @@ FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PHOTO = (ROOT / "archives" / NEIGHBOUR / "sample.png").read_bytes()
 OWN_TYPE = "application/x-neighbour+json"
 CLIENTS = 12
+SECONDS = 10
+"""Limit of the neighbour's batches."""
 
 
 def mark(contents: dict[str, bytes]) -> None:
-    """Change the code of the neighbour's archive: its errors have a media type of their own."""
+    """Change the code of the neighbour: its errors have a media type of their own, and some bodies break it."""
     name = "handlers/response.py"
     contents[name] = contents[name].replace(b"application/problem+json", OWN_TYPE.encode())
+    name = "handlers/torchserve_handler.py"
+    line = b"        start = time.monotonic()\n        with busy_lock()"
+    assert line in contents[name]
+    faults = b"        if data[0]['body'] == b'raise':\n            raise ValueError('broken handler')\n"
+    faults += b"        while data[0]['body'] == b'hang':\n            pass\n"
+    contents[name] = contents[name].replace(line, faults + line)
+    with_settings(responseTimeout=SECONDS)(contents)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +115,9 @@ def test_both_engines_give_the_same_responses(server: Server, ray: Server) -> No
         "repair": (FILM, "predictions", {"X_Repair": "invert"}),
         "long": (FILM + bytes(2_000_000), "predictions", {}),
     }
+    for media in ("application/json", "text/plain"):  # TorchServe could decode these: `decode_input_request`
+        for content in (json.dumps(several).encode(), b"5", b"null", b'"abc"', b""):
+            requests[f"{content[:9]!r} as {media}"] = (content, "predictions", {"Content_Type": media})
     statuses = set()
     for name, (content, kind, headers) in requests.items():
         for version in ("", "/1.0.0"):
@@ -186,6 +198,16 @@ def test_a_killed_worker_is_replaced_and_its_neighbours_keep_answering(ray: Serv
     while httpx.get(f"{ray.health_url}/ready").json()["state"] != "ready":
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_faults_of_a_handler_are_logged_and_a_hanging_one_is_ended(ray: Server) -> None:
+    """After the kill: the neighbour's worker ends."""
+    path, hanging = f"predictions/{NEIGHBOUR}", replica(ray, NEIGHBOUR)
+    assert post(ray, b"raise", path).status_code == 500
+    logged = [line["logger"] for line in ray.log_lines() if "broken handler" in line.get("error", "")]
+    assert logged == ["radserve.rayserve.engine"]
+    assert post(ray, b"hang", path).status_code == 503
+    assert psutil.wait_procs([hanging], timeout=5)[1] == []
 
 
 def test_a_stop_finishes_accepted_requests_and_leaves_no_process(ray: Server) -> None:

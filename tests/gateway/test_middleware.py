@@ -339,20 +339,29 @@ def test_unexpected_exception_is_logged_and_rendered(caplog: pytest.LogCaptureFi
     assert [record.levelname for record in caplog.records if response.headers["x-request-id"] in record.getMessage()]
 
 
-def test_probes_are_logged_when_their_status_changes_after_the_start(caplog: pytest.LogCaptureFixture) -> None:
+def test_probes_are_logged_when_their_status_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway")
-    backend = FakeBackend()
+
+    class Faulty(FakeBackend):
+        async def ready(self) -> str | None:
+            if self.problem == "fault":
+                raise ZeroDivisionError
+            return await super().ready()
+
+    backend = Faulty()
     app = gateway(settings=SMALL, backend=backend)
 
     async def poll() -> None:
         async with client(app) as http:
-            for backend.problem in (*["TorchServe is starting."] * 16, *[None] * 16, *["It is down."] * 16, None):
+            start, down, fault = ["TorchServe is starting."] * 16, ["It is down."] * 16, ["fault"] * 2
+            for backend.problem in (*start, *[None] * 16, *down, None, *fault, None):
                 await http.get("/ready")
                 await http.get("/live")
 
     asyncio.run(poll())
     logged = [record.getMessage() for record in caplog.records if record.name == "gateway.access"]
-    assert [line.partition(" in ")[0] for line in logged] == ["GET /ready 503", "GET /ready 200"]
+    statuses = ["503", "200", "503", "200", "500", "500", "200"]
+    assert [line.partition(" in ")[0] for line in logged] == [f"GET /ready {status}" for status in statuses]
 
 
 def test_disconnected_client_is_not_logged_as_failure(caplog: pytest.LogCaptureFixture) -> None:

@@ -124,13 +124,13 @@ const interrupted = () => new Problem("The connection broke during the upload. T
 const cancelled = () => new DOMException("cancelled", "AbortError");
 
 /** Return the response of a request without a body. */
-export function get(path, accept = "application/json", method = "GET") {
+export function get(path, accept = "application/json", method = "GET", signal = null) {
   return withKey(async () => {
     let response;
     try {
-      response = await fetch(path, { method, headers: headers(accept), cache: "no-store" });
+      response = await fetch(path, { method, headers: headers(accept), cache: "no-store", signal });
     } catch {
-      throw unreachable();
+      throw signal?.aborted ? cancelled() : unreachable();
     }
     if (!response.ok) throw toProblem(response.status, await response.text(), response.headers.get("Retry-After"));
     return response;

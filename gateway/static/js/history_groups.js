@@ -80,7 +80,7 @@ function foldedRows(group, row, { isPart, isFiltered, open }) {
     for (const line of rows) line.hidden = isOpen;
   }, { class: "quiet", "aria-expanded": "false" });
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
-  const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)} as one series`, on: { click: () => open(id) } }, "Open") : null;
+  const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)}${things === "slices" ? " as one series" : ""}`, on: { click: () => open(id) } }, "Open") : null;
   const head = make("tr", { role: "row", class: "group-row", "data-id": id },
     cell("time", make("time", { datetime: time }, localTime(time))),
     cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),

@@ -5,7 +5,7 @@ import { archiveVersion, knownModel, knownVersion } from "./catalog.js";
 import { expectNone } from "./claims.js";
 import { displayName } from "./display.js";
 import { announce, button, byId, make, terms } from "./dom.js";
-import { localTime, percent } from "./format.js";
+import { localTime, percent, uncapitalize } from "./format.js";
 import { listAddress, resultAddress, seriesAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
@@ -20,21 +20,22 @@ const MAX_OTHERS = 10;
 const MAX_LOADED = 100; // of which the different ones are shown
 const OUTPUT = ["model", "version", "sha256", "label", "probability", "positive", "domain", "repair", "certainty", "prevalence", "profile"];
 let opened = []; // cards that are shown, to release their images
-let current = null; // names what is shown or loaded last
+let current = null; // aborts the loading of what is shown or loaded last
 
 /** Show one result, two side by side, or those of a group as one series; `isNew` moves the focus, `back` returns to the list. */
 export async function showOpened({ ids, group }, { isNew, back }) {
-  const own = Symbol("opened");
+  const own = new AbortController();
+  current?.abort();
   current = own;
   const region = byId("opened");
-  const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, group ? "Stored series" : ids.length > 1 ? "Comparison" : "Stored result");
+  const heading = make("h1", { id: "opened-heading", tabindex: "-1" }, group ? "Stored results" : ids.length > 1 ? "Comparison" : "Stored result");
   const head = make("div", { class: "section-head" }, heading, button("All results", back, { class: "quiet" }));
   const body = make("div", { class: "opened-body" }, make("p", { class: "small", role: "status" }, "Loading …"));
   region.replaceChildren(head, body);
   region.hidden = false;
   if (isNew) heading.focus();
   try {
-    const stored = group ? await loadSeries(group) : await Promise.all(ids.map((id) => loadStored(id)));
+    const stored = group ? await loadSeries(group, own.signal) : await Promise.all(ids.map((id) => loadStored(id)));
     if (current !== own) return;
     if (group) showSeries(heading, body, stored);
     else if (stored.length > 1) opened = showComparison(body, stored);
@@ -52,6 +53,7 @@ export async function showOpened({ ids, group }, { isNew, back }) {
 
 /** Remove what is shown, and release its images. */
 export function closeOpened() {
+  current?.abort();
   current = null;
   expectNone();
   for (const result of opened.splice(0)) result.close();
@@ -82,8 +84,8 @@ function showResult(heading, body, stored) {
 }
 
 function showSeries(heading, body, stored) {
-  heading.textContent = `Stored series of ${localTime(stored.time)}`;
   opened = [new StoredSeries(stored)];
+  heading.textContent = `Stored ${uncapitalize(opened[0].name)}`;
   const mask = stored.outcomes.every(({ entry }) => !entry || entry.overlay) || null;
   body.replaceChildren(...notices({ ...stored, prediction: { ...stored.prediction, ...("mask" in stored.prediction ? { mask } : {}) }, heatMap: null }), make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, opened[0].element));
 }

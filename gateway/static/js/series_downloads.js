@@ -8,10 +8,10 @@ const COLUMNS = ["slice", "file", "position_mm", "extent_mm", "status", "result"
 
 /** Return a CSV table with a row for each slice. Uncertain and doubtful results have no label, probability or area. */
 export function table(stack, outcomes, states) {
-  return toCsv([COLUMNS, ...outcomes.map(({ prediction, problem }, index) => {
+  return toCsv([COLUMNS, ...outcomes.map(({ prediction, problem, absence }, index) => {
     const { label, probability, area = null } = hasClaim(states[index]) ? prediction : {};
     const { model, image, domain, id } = prediction ?? {};
-    return [index + 1, stack.items[index].path, stack.places?.[index], stack.extent[index], prediction ? "done" : "could not be analysed",
+    return [index + 1, stack.items[index].path, stack.places?.[index], stack.extent[index], prediction ? "done" : absence ?? "could not be analysed",
       states[index].text, label, probability, area?.pixels, area?.mm2, prediction?.threshold,
       problem?.message, problem?.detail, domain?.status, model?.name, model?.version, image?.sha256, id];
   })]);

@@ -4,10 +4,11 @@ import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, section } from "./evidence.js";
-import { cutoff, percent, uncapitalize } from "./format.js";
+import { capitalize, cutoff, percent, uncapitalize } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
+import { show } from "./rejections.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
 import { SlicePictures } from "./series_pictures.js";
 import { areaText, firstShown, hasClaim, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
@@ -31,7 +32,8 @@ export class SeriesResult {
     this.states = outcomes.map((outcome) => sliceState(outcome, version));
     this.first = outcomes.find(({ prediction }) => prediction).prediction;
     this.isMask = "mask" in this.first;
-    this.finding = headline(outcomes, version);
+    this.thing = stack.thing ?? "slice";
+    this.finding = headline(outcomes, version, this.thing);
     const { model } = this.first;
     this.modelName = displayName(version, model.name);
     this.pictures = this.openPictures(stack.items.map(({ file }) => file), `${model.name}/${model.version}`, options);
@@ -56,12 +58,12 @@ export class SeriesResult {
     const texts = this.states.map(({ text }) => text);
     const top = this.isMask ? Math.max(...values) : 1;
     const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
-    const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each slice${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
+    const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each ${this.thing}${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
     const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unusual, unlike the training images, or uncertain." : "";
     const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
     const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
     this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${crossed}${jumps}`);
-    return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: "Slice" }, (index) => this.show(index));
+    return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: capitalize(this.thing) }, (index) => this.show(index));
   }
 
   draw() {
@@ -69,21 +71,21 @@ export class SeriesResult {
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
     const { ml } = this.isMask ? volumeOf(this.stack, this.outcomes, this.volume) : {};
-    const limited = limits(this.outcomes, ml !== undefined);
+    const limited = limits(this.outcomes, ml !== undefined, this.thing);
     const odd = this.oddSlices();
     const isPositive = this.states.some((state) => state.kind === "positive");
     const step = kind === "doubtful" ? kind : isPositive ? "positive" : "negative";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
-      section("This slice", this.slice),
-      limited.length || odd.length ? section("All slices", ...limited.map((line) => make("p", {}, line)), ...odd) : null,
+      section(`This ${this.thing}`, this.slice),
+      limited.length || odd.length ? section(`All ${this.thing}s`, ...limited.map((line) => make("p", {}, line)), ...odd) : null,
       audience(version), accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(step, first, missedText(first, version)))),
       this.details(), this.downloads());
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },
-        make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} slices, read as ${this.modelName}`)),
+        make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} ${this.thing}s, read as ${this.modelName}`)),
         make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding" }[kind] ?? "label" }, text)),
         this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume), ml === undefined ? null : " Do not measure with it.") : null,
         notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
@@ -93,17 +95,17 @@ export class SeriesResult {
   /** Return buttons that step to the slices without a finding, which the sentences only count. */
   oddSlices() {
     const odd = this.states.flatMap((state, index) => (hasClaim(state) ? [] : { ...state, index }));
-    return odd.slice(0, MAX_LINKS).map(({ index, text }) => button(`Slice ${index + 1}: ${uncapitalize(text)}`, () => this.strip.go(index), { class: "link" }));
+    return odd.slice(0, MAX_LINKS).map(({ index, text }) => button(`${capitalize(this.thing)} ${index + 1}: ${uncapitalize(text)}`, () => this.strip.go(index), { class: "link" }));
   }
 
   details() {
     const { model } = this.first;
     const { order, distance, kind } = this.stack;
     const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name", sent: "as sent" }[order];
-    return make("details", {}, make("summary", {}, "Details and slices"), terms([
+    return make("details", {}, make("summary", {}, `Details and ${this.thing}s`), terms([
       ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } }, `${this.modelName} (${model.name}), version ${model.version}`)],
       ["Order", ordered],
-      ["Slice distance", kind === "stored" ? "Not kept" : distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
+      ["Slice distance", this.thing === "image" ? null : kind === "stored" ? "Not kept" : distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
       ["History", this.isSaved ? null : "Not saved: the history is unavailable"],
     ]), make("ol", { class: "slice-list" }, this.states.map(({ text }, index) => make("li", {},
       button(`${index + 1}. ${this.stack.items[index].file.name}: ${text}`, () => this.strip.go(index), { class: "link" })))));
@@ -114,7 +116,7 @@ export class SeriesResult {
     const csv = () => save(new Blob([BOM, table(this.stack, this.outcomes, this.states)], { type: "text/csv;charset=utf-8" }), `${name}.csv`);
     const json = () => save(new Blob([JSON.stringify(wholeDocument(this.stack, this.outcomes, this.volume), null, 2)], { type: "application/json" }), `${name}.json`);
     return make("div", { class: "download" }, make("p", { class: "small" }, "Download"),
-      make("div", { class: "row" }, button("Slices (CSV)", csv), button("Examination (JSON)", json)));
+      make("div", { class: "row" }, button(`${capitalize(this.thing)}s (CSV)`, csv), button(this.thing === "image" ? "Everything (JSON)" : "Examination (JSON)", json)));
   }
 
   /** Show a slice. Until its picture is loaded there is none, never that of another slice. */
@@ -127,7 +129,7 @@ export class SeriesResult {
     this.note.textContent = this.noteText(index, picture);
     this.note.hidden = this.note.textContent === "";
     if (!picture) return;
-    picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `Slice ${index + 1} of ${this.outcomes.length}`);
+    picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `${capitalize(this.thing)} ${index + 1} of ${this.outcomes.length}`);
     const { file } = this.stack.items[index];
     viewer.show(picture, file.size ? file : null);
     // An empty mask keeps the controls of the masks of other slices in place.
@@ -147,13 +149,18 @@ export class SeriesResult {
 
   async showMask(index, { image }) {
     this.pending.add(index);
-    const blob = await this.loadMask(index);
-    const overlay = blob ? await colourize(blob, "mask", image) : null;
-    this.pending.delete(index);
-    if (overlay === null) return;
-    this.masks.set(index, overlay);
-    if (this.masks.size > MAX_MASKS) this.masks.delete(this.masks.keys().next().value);
-    if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
+    try {
+      const blob = await this.loadMask(index);
+      const overlay = blob ? await colourize(blob, "mask", image) : null;
+      if (overlay === null) return;
+      this.masks.set(index, overlay);
+      if (this.masks.size > MAX_MASKS) this.masks.delete(this.masks.keys().next().value);
+      if (index === this.strip.index) this.viewer.setOverlay(overlay, "mask");
+    } catch (error) {
+      if (error.name !== "AbortError") show(`${this.name}, mask of slice ${index + 1}`, error);
+    } finally {
+      this.pending.delete(index);
+    }
   }
 
   /** Return the mask of a slice as a PNG; null without one. */
@@ -167,8 +174,8 @@ export class SeriesResult {
     const claim = hasClaim(this.states[index]) ? prediction : null;
     const place = this.stack.places?.[index];
     const label = claim ? positiveLabel(claim) : null;
-    return [make("p", { class: "slice-text" }, problem ? "Could not be analysed" : text), terms([
-      ["Slice", `${index + 1} of ${this.outcomes.length}`],
+    return [make("p", { class: "slice-text" }, text), terms([
+      [capitalize(this.thing), `${index + 1} of ${this.outcomes.length}`],
       ["File", this.stack.items[index].file.name],
       ["Position", place === undefined ? null : millimetres(place)],
       ["Area", claim?.area?.pixels ? areaText(claim.area) : null],

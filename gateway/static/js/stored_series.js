@@ -1,4 +1,4 @@
-// Images that were sent together, opened again as one series: in the order in which they were sent, with strip and volume.
+// Images that were sent together, opened again together, slices as one series: in the order in which they were sent, with strip and volume.
 
 import { get, Problem } from "./api.js";
 import { archiveVersion, findVersion } from "./catalog.js";
@@ -6,7 +6,6 @@ import { make } from "./dom.js";
 import { localTime } from "./format.js";
 import { imageName } from "./history_row.js";
 import { checkCatalog } from "./prediction.js";
-import { show } from "./rejections.js";
 import { SlicePictures } from "./series_pictures.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
@@ -14,17 +13,22 @@ import { loadImageFile, loadOverlay, statedIn, storedDocument } from "./stored_r
 
 const PARALLEL = 4;
 const PAGE = 200;
-const GONE = new Problem("This image was rejected, or its result is deleted.", { canRetry: false });
+const ATTEMPTS = 10; // at a request that exceeds the rate limit
+const GONE = { problem: new Problem("This image was rejected, or its result is deleted.", { canRetry: false }), absence: "rejected or deleted" };
+const DELETED = { problem: new Problem("The result of this slice is deleted.", { canRetry: false }), absence: "deleted" };
 
 /**
  * Load the results of a group: an outcome for each image that was sent, with its `entry`; pictures and masks are loaded
  * when they are shown. `prediction` and `entry` are those of the first result. Throws a Problem.
  */
-export async function loadSeries(groupId) {
-  const listed = await loadEntries(groupId);
-  const entries = (await inParallel(listed, async ({ id }) => (await get(`api/results/${id}`)).json())).filter(({ prediction }) => prediction);
+export async function loadSeries(groupId, signal) {
+  const listed = await loadEntries(groupId, signal);
+  const load = async ({ id }) => (await get(`api/results/${id}`, undefined, "GET", signal)).json();
+  const entries = (await inParallel(listed, (item) => patiently(() => load(item), signal))).filter(({ prediction }) => prediction);
   if (entries.length === 0) throw new Problem("These results do not exist, or you may not view them.", { status: 404, canRetry: false });
-  const outcomes = Array.from({ length: entries[0].group_size }, () => ({ problem: GONE }));
+  const { group_size: length, volume } = entries[0];
+  const absent = typeof volume?.ml === "number" ? DELETED : GONE; // a volume is measured only if no slice is rejected
+  const outcomes = Array.from({ length }, () => absent);
   for (const entry of entries) outcomes[entry.group_index] = { prediction: storedDocument(entry), entry };
   const { prediction, entry } = outcomes.find((outcome) => outcome.prediction);
   const served = await findVersion(prediction, connect);
@@ -33,11 +37,11 @@ export async function loadSeries(groupId) {
   return { outcomes, version, volume: entry.volume, time: entry.time, prediction, entry };
 }
 
-async function loadEntries(groupId) {
+async function loadEntries(groupId, signal) {
   const parameters = new URLSearchParams({ group: groupId, limit: PAGE });
   const entries = [];
   for (;;) {
-    const { results, next } = await (await get(`api/results?${parameters}`)).json();
+    const { results, next } = await (await get(`api/results?${parameters}`, undefined, "GET", signal)).json();
     entries.push(...results);
     if (next === null) return entries;
     parameters.set("cursor", next);
@@ -51,20 +55,21 @@ async function inParallel(items, load) {
   const work = async () => {
     while (next < items.length) {
       const at = next++;
-      done[at] = await patiently(() => load(items[at]));
+      done[at] = await load(items[at]);
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, work));
   return done;
 }
 
-/** Repeat a request that exceeds the rate limit, when the server permits it. */
-async function patiently(load) {
-  for (;;) {
+/** Repeat a request that exceeds the rate limit, when the server permits it, a few times. */
+export async function patiently(load, signal) {
+  for (let attempt = 1; ; attempt += 1) {
+    signal.throwIfAborted();
     try {
       return await load();
     } catch (error) {
-      if (error.status !== 429) throw error;
+      if (error.status !== 429 || attempt === ATTEMPTS) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(1, error.retryAfter)));
     }
   }
@@ -75,7 +80,7 @@ class StoredPictures extends SlicePictures {
   async fetch(index) {
     const { entry, prediction } = this.outcomes[index];
     if (!entry) return null;
-    const file = await patiently(() => loadImageFile(entry));
+    const file = await patiently(() => loadImageFile(entry), this.signal);
     if (file === null) return blank(prediction.image);
     this.items[index].file = file;
     this.files[index] = file;
@@ -95,37 +100,38 @@ export class StoredSeries extends SeriesResult {
       const name = entry ? imageName(entry) : `Image ${index + 1}`;
       return { file: new File([], name), path: name, header: null };
     });
-    super(`Series of ${localTime(time)}`, stackOf(items), { outcomes, volume, isSaved: true }, version, statedIn(prediction));
+    const thing = "mask" in prediction ? "slice" : "image"; // pictures that are classified may be of several patients
+    super(`${thing === "slice" ? "Series" : "Images"} of ${localTime(time)}`, stackOf(items, thing), { outcomes, volume, isSaved: true }, version, statedIn(prediction));
   }
 
   openPictures(files, path, options) {
     const pictures = new StoredPictures(files, this.outcomes, path, options);
-    pictures.items = this.stack.items;
-    return pictures;
+    this.controller = new AbortController();
+    return Object.assign(pictures, { items: this.stack.items, signal: this.controller.signal });
   }
 
   async loadMask(index) {
     const { entry } = this.outcomes[index];
-    try {
-      return entry.overlay ? await patiently(() => loadOverlay(entry.id)) : null;
-    } catch (error) {
-      show(`${this.name}, mask of slice ${index + 1}`, error);
-      return null;
-    }
+    return entry.overlay ? patiently(() => loadOverlay(entry.id), this.controller.signal) : null;
+  }
+
+  close() {
+    this.controller.abort();
+    super.close();
   }
 
   noteText(index, picture) {
-    const { entry } = this.outcomes[index];
-    if (!entry) return GONE.message;
+    const { entry, problem } = this.outcomes[index];
+    if (!entry) return problem.message;
     const mask = this.isMask && entry.positive && !entry.overlay ? " The mask was not kept either." : "";
     return picture && "blank" in picture.dataset ? `The image was not kept.${mask}` : super.noteText(index, picture);
   }
 }
 
 /** Return a stack of images in the order in which they were sent: nothing else of it is kept. */
-function stackOf(items) {
+function stackOf(items, thing) {
   return {
-    kind: "stored", order: "sent", items, places: null, distance: null, extent: items.map(() => null), gaps: [], duplicates: [],
+    kind: "stored", thing, order: "sent", items, places: null, distance: null, extent: items.map(() => null), gaps: [], duplicates: [],
     fault: null, isParallel: true, isIrregular: false,
   };
 }

@@ -33,9 +33,9 @@ export class Strip {
       make("div", { class: "stack-head" }, make("label", { for: id }, label), this.place, this.state),
       this.chart,
       make("div", { class: "stack-row" },
-        button("−", () => this.go(this.index - 1), { class: "button square", "aria-label": "Previous slice" }),
+        button("−", () => this.go(this.index - 1), { class: "button square", "aria-label": `Previous ${label.toLowerCase()}` }),
         this.slider,
-        button("+", () => this.go(this.index + 1), { class: "button square", "aria-label": "Next slice" })));
+        button("+", () => this.go(this.index + 1), { class: "button square", "aria-label": `Next ${label.toLowerCase()}` })));
     this.slider.addEventListener("input", () => this.go(this.slider.valueAsNumber - 1));
     this.chart.addEventListener("pointerdown", (event) => this.onPoint(event));
     this.chart.addEventListener("pointermove", (event) => { if (event.buttons) this.onPoint(event); });

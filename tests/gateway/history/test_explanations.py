@@ -93,6 +93,23 @@ def test_an_explanation_with_other_assurances_is_a_result_and_changes_no_predict
     store.run(work)
 
 
+def test_explanations_are_a_group_only_if_all_of_them_are_results(store: Store) -> None:
+    first, second = (explained(group_id="g", group_index=index, group_size=2) for index in range(2))
+    other = explained(group_id="h", group_index=1, group_size=2, image_sha256="b" * 64)
+
+    async def work(history: History) -> None:
+        assert await explain(history, first, second) == [None, None]
+        await add_predictions(history, prediction := predicted(10))
+        assert await explain(history, explained(group_id="h", group_index=0, group_size=2), other) == [
+            prediction.id,
+            None,
+        ]
+        groups = {item.id: (item.group_id, item.group_index) for item in await all_of(history, Query())}
+        assert groups == {first.id: ("g", 0), second.id: ("g", 1), prediction.id: (None, None), other.id: (None, None)}
+
+    store.run(work)
+
+
 def test_an_explanation_adds_to_the_document_of_its_prediction_and_erases_no_heat_map(store: Store) -> None:
     prediction = predicted(10)
     rounded = Details({**EXPLANATION.prediction, "probabilities": {"normal": 0.7500001}})

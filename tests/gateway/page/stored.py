@@ -81,11 +81,14 @@ def _slices(request: ModelRequest) -> ModelResponse:
         image = base64.b64decode(instance["b64"].rpartition(",")[2])
         if image.startswith(b"\x89PNG"):
             item = json.loads(_respond(replace(request, body=image, media_type="")).body)
-            item["image"]["spacing"] = [1.0, 1.0]
-            item["area"]["mm2"] = float(item["area"]["pixels"])
+            if "area" in item:
+                item["image"]["spacing"] = [1.0, 1.0]
+                item["area"]["mm2"] = float(item["area"]["pixels"])
             items.append(item)
         else:
             items.append({"status": 415, "title": "Unsupported media type", "detail": "No image."})
+    if request.model != "slices":
+        return json_response({"predictions": items})
     volume = {"slices": len(items), "positive_slices": len(items), "pixels": 1}
     outlined = all("label" in item for item in items)
     missing = {"reason": f"No volume: 1 of {len(items)} slices have no mask."}
@@ -132,11 +135,11 @@ class Stored:
         assert isinstance(identity, str)
         return identity
 
-    def send_together(self, *images: bytes) -> list[dict[str, Any]]:
-        """Send slices in one request, and return their predictions."""
+    def send_together(self, *images: bytes, model: str = "slices") -> list[dict[str, Any]]:
+        """Send images in one request, and return their predictions."""
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
         with httpx.Client(base_url=self.url, timeout=60) as client:
-            response = client.post("/api/predictions/slices/1.0.0", json={"instances": instances})
+            response = client.post(f"/api/predictions/{model}/1.0.0", json={"instances": instances})
         assert response.json()["history"] == "kept"
         predictions: list[dict[str, Any]] = response.json()["predictions"]
         return predictions

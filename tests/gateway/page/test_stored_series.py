@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.stored import stored
@@ -26,6 +27,7 @@ def test_a_series_opens_in_its_order_with_strip_and_volume(opened: Opener, tmp_p
     with stored(tmp_path, images=tmp_path / "images") as gateway:
         gateway.send_together(*slices(COUNT))
         page = opened(f"{gateway.url}/#history", model="slices", bypass_csp=True)
+        page.route("**/overlay", lambda route: route.fulfill(status=503, json={"status": 503}), times=1)
         row = page.locator(".group-row")
         expect(row).to_contain_text("25 of this request on this page")
         row.get_by_role("link", name=re.compile(f"Open the {COUNT} slices of .* as one series")).click()
@@ -36,11 +38,13 @@ def test_a_series_opens_in_its_order_with_strip_and_volume(opened: Opener, tmp_p
         )
         expect(card.locator(".strip .bar.marked")).to_have_count(COUNT)
         expect(card.locator(".place")).to_have_text("26 of 30")  # the largest mask, first of several
-        expect(card.locator("canvas.overlay")).to_be_visible()
+        page.get_by_role("button", name=re.compile("Dismiss .*mask of slice 26")).click()
         card.locator(".stage").press("Home")
         expect(card.get_by_role("img", name=f"Slice 1 of {COUNT}")).to_be_visible()
         assert page.evaluate("document.querySelector('#opened .picture').naturalWidth") == 30
         expect(card.locator("canvas.overlay")).to_be_visible()
+        card.get_by_role("slider").fill("26")
+        expect(card.locator("canvas.overlay")).to_be_visible()  # requested again
         expect(card.get_by_text("This server keeps neither their positions nor")).to_be_visible()
         assert faults(page) == []
         page.go_back()
@@ -54,18 +58,62 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         page = opened(f"{gateway.url}/#history/{last['id']}", model="slices", bypass_csp=True, **PHONE)
         page.get_by_role("link", name="Open all 4 that were sent together").click()
         card = page.locator("#opened .series")
-        expect(card.locator(".volume")).to_have_text(
-            "No volume: 1 slice of 4 is missing, because it could not be analysed."
-        )
+        expect(card.locator(".volume")).to_have_text("No volume: 1 of 4 slices have no mask.")
+        expect(card.get_by_text("1 slice of 4 was rejected or deleted and keeps its place")).to_be_visible()
         expect(card.get_by_text("The image was not kept.")).to_be_visible()
         expect(page.get_by_text("The mask was not kept")).to_have_count(0)
         expect(card.locator("canvas.overlay")).to_be_visible()
-        card.get_by_role("button", name="Slice 2: could not be analysed").click()
+        card.get_by_role("button", name="Slice 2: rejected or deleted").click()
         expect(card.locator(".no-picture")).to_have_text("This image was rejected, or its result is deleted.")
         expect(card.locator("canvas.overlay")).to_be_hidden()
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.get_by_role("button", name="All results").click()
-        expect(page.get_by_text("This server keeps no file names")).to_be_visible()
+        expect(page.get_by_text("This server does not store the file names")).to_be_visible()
         page.goto(f"{gateway.url}/#history/series/{first['id']}")
         expect(page.get_by_text("This result does not exist, or you may not view it.")).to_be_visible()
+
+
+PATIENTLY = """async () => {
+    const { patiently } = await import("/js/stored_series.js");
+    const counted = async (signal, status) => {
+        let count = 0;
+        const load = () => { count += 1; throw { status, retryAfter: 0 }; };
+        await patiently(load, signal).catch(() => null);
+        return count;
+    };
+    const { setTimeout } = globalThis;
+    globalThis.setTimeout = (resolve) => setTimeout(resolve);
+    const counts = [await counted(new AbortController().signal, 429), await counted(new AbortController().signal, 500)];
+    globalThis.setTimeout = setTimeout;
+    return [...counts, await counted(AbortSignal.abort(), 429)];
+}"""
+
+
+def test_requests_are_repeated_a_few_times_and_never_after_the_view_is_left(modules: Page) -> None:
+    assert modules.evaluate(PATIENTLY) == [10, 1, 0]
+
+
+def test_a_deleted_slice_keeps_the_volume_and_images_of_a_classifier_are_no_series(
+    opened: Opener, tmp_path: Path
+) -> None:
+    with stored(tmp_path) as gateway:
+        first, second, *_ = gateway.send_together(*slices(4))
+        httpx.delete(f"{gateway.url}/api/results/{second['id']}").raise_for_status()
+        page = opened(f"{gateway.url}/#history/{first['id']}", model="slices")
+        page.get_by_role("link", name="Open all 4 that were sent together").click()
+        card = page.locator("#opened .series")
+        expect(card.locator(".volume")).to_contain_text(
+            "12.5 ml, as measured when the slices were sent. It includes 1 slice whose result is deleted."
+        )
+        expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 3 stored slices")
+        expect(card.get_by_text("1 slice of 4 was deleted and keeps its place without a result.")).to_be_visible()
+        card.get_by_role("button", name="Slice 2: deleted").click()
+        expect(card.locator(".no-picture")).to_have_text("The result of this slice is deleted.")
+        gateway.send_together(*slices(3), model="chest")
+        page.get_by_role("button", name="All results").click()
+        page.get_by_role("link", name=re.compile("Open the 3 images of .*[0-9]$")).click()
+        expect(page.get_by_role("heading", name=re.compile("Stored images of"))).to_be_focused()
+        expect(card.locator(".label")).to_contain_text("of 3 images above")
+        expect(card.get_by_role("button", name="Next image")).to_be_visible()
+        assert re.findall("(?i)slice|series|examination", card.inner_text()) == []

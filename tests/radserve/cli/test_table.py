@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from radserve.cli.report import Outcome, Problem
@@ -8,33 +10,36 @@ from tests.radserve.cli.test_report import PROBLEM, predicted, segmented, write
 from tests.radserve.scripted import SHA256, empty, prediction, segmentation
 
 
-@pytest.fixture
-def in_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make rich take standard output for a terminal without colours."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
+def use_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make standard output a terminal without colours."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
 
 
-def test_a_pipe_gets_tab_separated_lines_with_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_tab_separated_lines_with_all_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes no terminal of a pipe
     table = Table()
     long = Problem(400, "Unreadable image", "It is bad. " * 30)
     write(table, Outcome("a\tb.png", predicted()), Outcome("c.png", long))
-    write(table, Outcome("d.png", predicted()))  # another page
+    write(table, Outcome("# d.png", predicted()))  # another page
     captured = capsys.readouterr()
-    rows = [line for line in captured.out.splitlines() if not line.startswith("# ")]
-    header, *lines = [line.split("\t") for line in rows]
-    assert [dict(zip(header, line, strict=True))["File"] for line in lines] == [r"a\tb.png", "c.png", "d.png"]
+    header, *lines = [line.split("\t") for line in captured.out.splitlines()]
+    assert [dict(zip(header, line, strict=True))["File"] for line in lines] == [r"a\tb.png", "c.png", "# d.png"]
     assert dict(zip(header, lines[1], strict=True))["Problem"] == str(long)
-    assert f"# chest 1.0.0, archive sha256 {SHA256}\n" in captured.out
-    assert captured.err == ""
+    assert captured.err == f"chest 1.0.0, archive sha256 {SHA256}\n" * 2
 
 
-@pytest.mark.usefixtures("in_terminal")
-def test_a_terminal_gets_a_table_with_its_notes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_a_table_with_its_notes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_terminal(monkeypatch)
     write(Table(), Outcome("a.png", predicted()))
     captured = capsys.readouterr()
     assert "\t" not in captured.out
     assert "\nchest 1.0.0, archive sha256" in captured.out
+    assert captured.err == ""
 
 
 def test_a_table_shows_label_percentage_and_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,12 +61,12 @@ def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFix
 
 def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted(prevalence=0.1)))
-    assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().out
+    assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().err
 
 
 def test_a_table_names_the_archive(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted()))
-    assert f"chest 1.0.0, archive sha256 {SHA256}\n" in capsys.readouterr().out
+    assert f"chest 1.0.0, archive sha256 {SHA256}\n" in capsys.readouterr().err
 
 
 def test_a_problem_is_distinct_from_a_result(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,8 +99,10 @@ def test_a_table_has_pages() -> None:
     assert full == [False] * 999 + [True]
 
 
-@pytest.mark.usefixtures("in_terminal")
-def test_a_segmentation_row_has_area_and_box(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_segmentation_row_has_area_and_box(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_terminal(monkeypatch)
     write(Table(), Outcome("a.png", segmented()), Outcome("b.png", segmented(empty(b"x"))))
     out = capsys.readouterr().out
     assert [line.split() for line in out.splitlines() if ".png" in line] == [
@@ -105,8 +112,10 @@ def test_a_segmentation_row_has_area_and_box(capsys: pytest.CaptureFixture[str])
     assert "Probability" not in out
 
 
-@pytest.mark.usefixtures("in_terminal")
-def test_without_spacing_there_is_no_mm2_column(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_spacing_there_is_no_mm2_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_terminal(monkeypatch)
     document = segmentation(b"x", image=prediction(b"x")["image"], area={"pixels": 20, "fraction": 0.1})
     write(Table(), Outcome("a.png", segmented(document)))
     assert "mm²" not in capsys.readouterr().out
@@ -134,9 +143,9 @@ def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None
 def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = [Outcome(f"{names}.png", predicted(unchecked=names)) for names in (["age"], ["age", "view"], [])]
     write(Table(), *outcomes, Outcome("b.png", PROBLEM))
-    assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().out
+    assert "Not checked, with the number of images: age (2), view (1)\n" in capsys.readouterr().err
     write(Table(), Outcome("a.png", predicted()))
-    assert "Not checked" not in capsys.readouterr().out
+    assert "Not checked" not in capsys.readouterr().err
 
 
 def test_an_unusual_or_repaired_image_is_marked(capsys: pytest.CaptureFixture[str]) -> None:

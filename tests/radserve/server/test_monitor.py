@@ -82,7 +82,7 @@ def test_a_silent_management_api_degrades_a_server_that_answers(server: TestServ
         components.management._client.timeout = httpx.Timeout(0.1)
         server.torchserve.behavior.delay = 1.0
         await until(lambda: status.state is State.DEGRADED)
-        assert status.detail == "TorchServe's management API does not respond (ReadTimeout)."
+        assert status.detail == "The management API does not respond (ReadTimeout)."
         assert [version.ready for version in components.registry] == [1]
         server.torchserve.behavior.prediction_status = 503
         await until(lambda: status.state is State.UNAVAILABLE)
@@ -121,7 +121,7 @@ def test_a_dead_torchserve_makes_the_server_unavailable(server: TestServer) -> N
         components.status.update(State.READY, "")
         server.torchserve.die()
         await until(lambda: components.status.state is State.UNAVAILABLE)
-        assert components.status.detail == "TorchServe does not respond (ConnectError)."
+        assert components.status.detail == "The engine does not respond (ConnectError)."
         assert not components.status.versions
         assert [version.ready for version in components.registry] == [0]
 

@@ -112,7 +112,7 @@ def test_clients_that_keep_sending_requests_get_503_after_the_grace_period(
 def test_a_torchserve_that_died_is_reported(server: TestServer, caplog: pytest.LogCaptureFixture) -> None:
     server.torchserve.die()
     assert server.run(shut_down) is Exit.TORCHSERVE_DIED
-    assert "TorchServe does not respond while draining" in caplog.text
+    assert "the engine does not respond while draining" in caplog.text
 
 
 def test_a_torchserve_that_is_silent_for_a_while_is_not_reported_as_dead(server: TestServer) -> None:

@@ -66,7 +66,7 @@ def test_a_silent_management_api_is_no_fault_of_a_model_that_answers(
     torchserve: Running, store: Path, run_directory: RunDirectory
 ) -> None:
     torchserve.behavior.delay = 2.0
-    detail = "TorchServe's management API does not respond (ReadTimeout)."
+    detail = "The management API does not respond (ReadTimeout)."
     assert problem(torchserve, store, run_directory, infer=False) == Problem(detail, fatal=False)
     torchserve.behavior.prediction_status = 503
     failed = "brightness 1.0.0: the request with its sample failed with status 503."
@@ -139,7 +139,7 @@ def test_a_server_of_several_models_says_how_many_are_ready(
 
 def test_a_dead_server_is_not_ready(torchserve: Running, store: Path, run_directory: RunDirectory) -> None:
     torchserve.die()
-    dead = Problem("TorchServe does not respond (ConnectError).", fatal=True)
+    dead = Problem("The engine does not respond (ConnectError).", fatal=True)
     assert problem(torchserve, store, run_directory, infer=False) == dead
 
 

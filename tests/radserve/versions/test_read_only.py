@@ -15,6 +15,9 @@ from radserve.versions.read_only import ReadOnly
     ("method", "path", "status"),
     [
         ("GET", "/versions", 200),
+        ("HEAD", "/versions", 200),
+        ("POST", "/deployment/diff", 200),
+        ("PUT", "/deployment", 501),
         ("POST", "/versions", 501),
         ("DELETE", "/versions", 501),
         ("GET", "/models", 501),
@@ -25,7 +28,8 @@ def test_only_reading_requests_to_the_control_api_pass(method: str, path: str, s
     def show(_: object) -> PlainTextResponse:
         return PlainTextResponse("")
 
-    app = application(*(Route(name, show, methods=["GET", "POST", "DELETE"]) for name in ("/versions", "/models")))
+    paths = ("/versions", "/models", "/deployment", "/deployment/diff")
+    app = application(*(Route(name, show, methods=["GET", "POST", "PUT", "DELETE"]) for name in paths))
     app.add_middleware(ReadOnly)
 
     async def send() -> httpx.Response:
