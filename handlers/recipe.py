@@ -124,7 +124,8 @@ class Detector(_Section):
     layers: tuple[Text, ...] = ()  # of the network, whose moments the program returns: the part `features`
     weights_sha256: Sha256 | None = None  # of the network's weights with which the layers were measured
     parts: Annotated[
-        tuple[Literal["features", "thumbnail", "shape", "texture", "colour", "bands"], ...], Field(min_length=1)
+        tuple[Literal["features", "thumbnail", "shape", "texture", "level", "colour", "bands"], ...],
+        Field(min_length=1),
     ]
     marked: Annotated[float, Field(gt=0)]  # smallest score that is unusual
     refused: Annotated[float, Field(gt=0)]  # smallest score that is unlike

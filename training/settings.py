@@ -78,7 +78,7 @@ class DetectorSettings(_Part):
     layers: tuple[str, ...] = ()  # of the network, whose moments are the evidence `features`
     # principal components by kind of evidence
     components: Annotated[
-        dict[Literal["features", "thumbnail", "shape", "texture", "colour", "bands"], int], Field(min_length=1)
+        dict[Literal["features", "thumbnail", "shape", "texture", "level", "colour", "bands"], int], Field(min_length=1)
     ]
     images: Annotated[int, Field(ge=1)] = 2000  # most training images to fit to
     copies: Annotated[int, Field(ge=0)] = 1  # re-encoded copies of every training image

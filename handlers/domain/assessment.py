@@ -9,7 +9,7 @@ from handlers.errors import DomainModeError, UnlikeTrainingError
 Mode = Literal["strict", "warn", "off"]
 """What happens to an unlike image: it is rejected, it is analysed and marked, or nothing is checked."""
 Status = Literal["normal", "unusual", "unlike"]
-Reason = Literal["other_image", "rotated_90", "rotated_180", "rotated_270", "inverted"]
+Reason = Literal["other_image", "dark", "rotated_90", "rotated_180", "rotated_270", "inverted"]
 """`rotated_N` is the clockwise rotation that the image has."""
 Contradicted = Literal["orientation", "polarity"]
 """Attribute of the scope that is right in the file, but wrong about the pixels."""
@@ -19,6 +19,8 @@ _MODES: Final[tuple[Mode, ...]] = ("strict", "warn", "off")
 _FINDINGS: Final[dict[Reason, str]] = {
     "other_image": "It may show another body part, or be rotated, cropped, edited, a photograph or a screenshot. "
     "Send the original image.",
+    "dark": "It is darker than these, or has wider margins. Send the original image, or have it read without the "
+    "model: brightening or cropping it would not make a prediction reliable.",
     "rotated_90": "It appears to be rotated by 90 degrees clockwise.",
     "rotated_180": "It appears to be upside down.",
     "rotated_270": "It appears to be rotated by 270 degrees clockwise.",
@@ -67,7 +69,7 @@ class Assessment:
 
     def compared(self, stated: Collection[str]) -> "Assessment":
         """Return the assessment of an image whose file states attributes, and these are within the model's scope."""
-        if self.reason is None or self.reason == "other_image":
+        if self.reason in (None, "other_image", "dark"):
             return self
         attribute: Contradicted = "polarity" if self.reason == "inverted" else "orientation"
         return replace(self, contradicts=attribute) if attribute in stated else self

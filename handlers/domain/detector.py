@@ -33,6 +33,7 @@ PART: Final = ("mean", "scale", "basis", "whitening", "centres")
 _WORST: Final = 1e6
 """Score of an image without a finite distance."""
 Tensors = Mapping[str, torch.Tensor]
+_DARKNESS: Final = "level.distance"
 _POSES: Final[tuple[Reason, ...]] = ("rotated_90", "rotated_180", "rotated_270", "inverted")
 
 
@@ -132,13 +133,13 @@ class Detector:
         return "unusual" if score < self.section.refused else "unlike"
 
     def _reason(self, gray: torch.Tensor, relative: Mapping[str, float]) -> Reason | None:
-        """Return the likeliest pose, if the image would be a normal one without it, else that it is another image.
+        """Return the likeliest pose, if the image would be a normal one without it, else `dark` or `other_image`.
 
         Where upside-down images are normal, no quarter turn can be told from the other: None.
         """
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
         if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(pose.undo(gray, likely)):
-            return "other_image"
+            return "dark" if max(relative, key=lambda name: relative[name]) == _DARKNESS else "other_image"
         is_definite = likely == "inverted" or "pose.rotated_180" in relative
         return likely if is_definite else None
 

@@ -1,7 +1,7 @@
 """Numbers that describe an image to the detector."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -28,6 +28,9 @@ _TINY: Final = 1e-8
 """Smallest power of a frequency, so that it has a logarithm."""
 _STEP: Final = 17
 """The quantiles are those of every such pixel, because sorting all takes longer than the rest."""
+_BRIGHT: Final = 0.9
+_DARKEST: Final = 0.01
+"""Smallest gray level that `level` tells from black."""
 _EXTREMES: Final = 0.02
 """Distance from black and white, as a fraction of full scale, within which a pixel counts as black or white."""
 
@@ -86,9 +89,22 @@ def texture(gray: torch.Tensor) -> torch.Tensor:
     peaks = (logarithm - _around(logarithm)).flatten()
     highest = torch.zeros(_RINGS + 1).scatter_reduce_(0, rings, peaks, "amax")
     share = torch.stack([(gray < _EXTREMES).float().mean(), (gray > 1 - _EXTREMES).float().mean()])
+    return torch.cat([mean[:-1].clamp_min(_TINY).log(), highest[:-1], _quantiles(gray, _QUANTILES), share])
+
+
+def level(gray: torch.Tensor) -> torch.Tensor:
+    """Describe how dark gray values (height, width) are: the inverse of their mean times their 90 % quantile.
+
+    Wide margins lower the mean too. The inverse spreads dark images and not bright ones, so that only a dark image is
+    far from the others.
+    """
+    levels = torch.cat([gray.mean()[None], _quantiles(gray, (_BRIGHT,))])
+    return 1 / levels.clamp_min(_DARKEST).prod()[None]
+
+
+def _quantiles(gray: torch.Tensor, ranks: Sequence[float]) -> torch.Tensor:
     levels = torch.from_numpy(np.sort(gray.flatten()[::_STEP].numpy()))  # torch sorts 20 times as slowly
-    quantiles = levels[[int(rank * (len(levels) - 1)) for rank in _QUANTILES]]
-    return torch.cat([mean[:-1].clamp_min(_TINY).log(), highest[:-1], quantiles, share])
+    return levels[[int(rank * (len(levels) - 1)) for rank in ranks]]
 
 
 def _around(values: torch.Tensor) -> torch.Tensor:
@@ -124,6 +140,7 @@ _OF_GRAY: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "thumbnail": lambda gray: thumbnail(gray).flatten(),
     "shape": shape,
     "texture": texture,
+    "level": level,
 }
 """Parts that need only the luminance."""
 _OF_COLOUR: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {"colour": colours, "bands": bands}

@@ -22,7 +22,7 @@ class Domain(Document):
 
     `percentile` of the held-out images have a lower `score`; from `limit` on, an image is unlike the training images.
     `near` is true for an unlike image that is about as near to the limit as the good images that are rejected.
-    `reason` says what an unusual image is, if the server can tell: `other_image`, `rotated_90`, `rotated_180`,
+    `reason` says what an unusual image is, if the server can tell: `other_image`, `dark`, `rotated_90`, `rotated_180`,
     `rotated_270` (the clockwise rotation that it has) or `inverted`. `contradicts` names the attribute, `orientation`
     or `polarity`, that the file states otherwise, if it does. `site` names the site whose profile has the limit of
     unusual images, if the archive's does not apply.

@@ -5,6 +5,7 @@ import { percent } from "./format.js";
 
 const REASONS = {
   other_image: "It may show another body part, or be turned, cropped, edited, or a photo of a screen. Use the original image.",
+  dark: "It is darker than the training images, or has wider margins. Brightening or cropping it would not make the result reliable. Use the original image, or have it read without the model.",
   rotated_90: "It appears to be turned by 90 degrees to the right.",
   rotated_180: "It appears to be upside down.",
   rotated_270: "It appears to be turned by 90 degrees to the left.",

@@ -112,7 +112,11 @@ def test_a_refused_image_is_repaired_on_request(
 
 @pytest.mark.parametrize(
     ("reason", "text"),
-    [("other_image", "another body part, or be turned"), (None, "turned by 90 degrees to the right or to the left")],
+    [
+        ("other_image", "another body part, or be turned"),
+        ("dark", "or has wider margins"),
+        (None, "turned by 90 degrees to the right or to the left"),
+    ],
 )
 def test_another_image_is_refused_without_a_repair(page: Page, reason: str | None, text: str) -> None:
     refuse(page, reason)

@@ -31,6 +31,7 @@ def test_a_rejection_has_the_assessment_as_a_member() -> None:
         ("rotated_270", "repair=rotate-90"),
         ("inverted", "repair=invert"),
         ("other_image", "Send the original image"),
+        ("dark", "or have it read without the model"),
         (None, "rotated by 90 degrees, clockwise or counterclockwise. Turn it upright."),
     ],
 )
@@ -67,6 +68,7 @@ def test_who_turns_an_image_is_asked_to_compare_the_side_marker(reason: Reason) 
         ("inverted", {"orientation"}, None),
         ("rotated_270", {"view"}, None),
         ("other_image", {"orientation", "polarity"}, None),
+        ("dark", {"orientation", "polarity"}, None),
         (None, {"orientation"}, None),
     ],
 )

@@ -8,7 +8,7 @@ from handlers.domain import evidence
 from handlers.recipe import Input
 
 MOMENTS = np.arange(4, dtype=np.float32)
-OF_IMAGE = {"thumbnail", "shape", "texture", "colour", "bands"}
+OF_IMAGE = {"thumbnail", "shape", "texture", "level", "colour", "bands"}
 IMAGE = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
@@ -24,6 +24,17 @@ def test_only_the_parts_of_a_detector_are_computed(names: tuple[str, ...]) -> No
     parts, every = evidence.collect(MOMENTS, IMAGE, names), evidence.collect(MOMENTS, IMAGE)
     assert set(parts) == set(names)
     assert all(torch.equal(parts[name], every[name]) for name in names)
+
+
+def test_darker_images_and_those_with_wider_margins_are_farther_apart_than_brighter_ones() -> None:
+    gray = 0.2 + 0.6 * IMAGE[0]
+    framed = torch.nn.functional.pad(gray, (16, 16, 16, 16))
+    usual, dark, framed_dark, bright = (
+        float(evidence.level(values)) for values in (gray, gray / 2, framed / 2, (gray * 1.5).clamp(max=1))
+    )
+    assert framed_dark > dark > usual > bright
+    assert dark - usual > 4 * (usual - bright)
+    assert torch.isfinite(evidence.level(torch.zeros(8, 8))).all()
 
 
 def test_of_equal_channels_one_is_computed_with_the_same_luminance() -> None:

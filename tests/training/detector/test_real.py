@@ -1,15 +1,19 @@
 """The installed detectors refuse what their models must not analyse; on a few real images of the validation side."""
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from handlers import recipe as recipes
 from handlers.domain import detector
 from training import settings
 from training.datasets import training_data
+from training.detector.copies import encode
 from training.detector.fit import load_network
 from training.detector.refusals import Subject, kinds
 
@@ -50,3 +54,22 @@ def test_other_images_are_refused_and_held_out_ones_are_not(name: str, shared: P
         if kind in LEAST:
             refusal = subject.refusal(islice(images, COUNT))
             assert refusal.refused >= MISSED.get((name, kind), LEAST[kind]) * refusal.images, kind
+
+
+def _dark_slices(folder: Path) -> Iterator[bytes]:
+    """Read the FLAIR channel of every slice with tumour of every fifth patient of the LGG data, as gray images."""
+    for case in sorted(folder.iterdir())[::5]:
+        for path in sorted(case.glob("*_mask.png")):
+            with Pillow.open(path) as mask, Pillow.open(path.with_name(f"{path.stem[:-5]}.webp")) as image:
+                if np.asarray(mask).any():
+                    yield encode(image.convert("RGB").getchannel("G"))
+
+
+def test_dark_slices_whose_glioma_the_brain_model_misses_are_not_normal(shared: Path) -> None:
+    folder = ROOT / "archives" / "brain-tumor-cnn-attention"
+    recipe = recipes.load(folder / "archive.yaml")
+    loaded = detector.load(folder, recipe)
+    assert loaded is not None
+    refusal = Subject(loaded, None, recipe).refusal(_dark_slices(shared / "lgg_mri" / "kaggle_3m"))
+    assert refusal.images > 150
+    assert refusal.marked >= 0.85 * refusal.images
