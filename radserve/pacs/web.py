@@ -13,6 +13,8 @@ from radserve.errors import PacsError, PacsUnavailableError
 
 _TEMPORARY: Final = frozenset(
     {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.BAD_GATEWAY,
@@ -38,6 +40,7 @@ class Access(Protocol):
 def dicomweb(url: str, access: Access) -> Iterator[DICOMwebClient]:
     """Open a client of a DICOMweb service; it does not repeat requests, the loop does."""
     with requests.Session() as session:
+        session.headers["Accept"] = "application/dicom+json"  # of STOW-RS; other requests have their own
         session.auth = access.credentials
         client = DICOMwebClient(url, session=session, headers=access.headers, timeout=access.timeout)
         client.set_http_retry_params(retry=False)
