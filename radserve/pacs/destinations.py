@@ -1,5 +1,6 @@
 """Stores results in a PACS: STOW-RS, or C-STORE with storage commitment."""
 
+import contextlib
 import logging
 from collections.abc import Hashable, Sequence
 from http import HTTPStatus
@@ -61,11 +62,12 @@ def _post(client: DICOMwebClient, destination: StowDestination, objects: Sequenc
     try:
         return client.store_instances(objects)
     except requests.HTTPError as error:
+        if error.response is None:
+            raise
         status = error.response.status_code
         if status == HTTPStatus.CONFLICT:  # nothing is stored, and the body says why (PS3.18 table 10.5.3-1)
-            reply = Dataset.from_json(error.response.json())
-            if reply.get("FailedSOPSequence"):
-                return reply
+            with contextlib.suppress(ValueError):
+                return Dataset.from_json(error.response.json())
         if status == HTTPStatus.NOT_FOUND or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise PacsUnavailableError(f"{destination.stow} answers with status {status}.") from error
         raise

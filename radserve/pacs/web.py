@@ -61,7 +61,7 @@ def errors(name: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", 0)
         kind = PacsUnavailableError if status in _TEMPORARY else PacsError
         raise kind(f"{name} answers with status {status}.") from error
+    except ValueError as error:  # before RequestException: invalid JSON is both
+        raise PacsError(f"{name} sends a malformed response.") from error
     except (httpx.HTTPError, requests.RequestException) as error:
         raise PacsUnavailableError(f"{name} cannot be reached ({error.__class__.__name__}).") from error
-    except ValueError as error:
-        raise PacsError(f"{name} sends a malformed response.") from error

@@ -1,7 +1,7 @@
 """Which replies of a PACS count as stored, as an outage, and as a failure."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +35,7 @@ def not_stored(reason: int) -> Reply:
         (not_stored(0x0111), None),  # duplicate
         (not_stored(0xA700), PacsUnavailableError),  # out of resources
         (not_stored(0x0110), PacsError),
+        (Reply(409, b"{", "text/plain"), PacsError),
         (Reply(400), PacsError),
         *((Reply(status), PacsUnavailableError) for status in (401, 404, 500, 503)),
     ],
@@ -81,8 +82,11 @@ def running(peer: Peer, *, commitment: bool) -> Iterator[StoreDestination]:
     server = service.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     assert server is not None
     port = server.server_address[1]
-    with closing(SimpleNamespace(close=lambda: (service.shutdown(), server.server_close()))):
+    try:
         yield StoreDestination(ae="PEER", host="127.0.0.1", port=port, commitment=True, timeout=1)
+    finally:
+        service.shutdown()
+        server.server_close()
 
 
 def test_a_late_commitment_counts_and_objects_are_sent_once() -> None:

@@ -79,7 +79,7 @@ def test_an_outcome_that_cannot_be_written_is_written_later(odd: Scripted, queue
 
     def fill_disk(_: Request) -> Reply:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
-        return problem(422, "Rejected", "It is no film.")
+        return problem(422, "Rejected", "It is not a film.")
 
     odd.script = fill_disk
     try:

@@ -61,7 +61,7 @@ def test_an_image_that_is_sent_again_is_analysed_by_a_new_archive_only(queue: Qu
     assert add(queue, 1) == 0
     add(queue, 2)
     finish(queue, "second")
-    # A source that is read again has it, but nobody sent it again.
+    # A source that is read again does not send it again.
     assert queue.knows(str(headers.read(film(1)).SOPInstanceUID), [RULE])
     assert [add(queue, 1), add(queue, 2)] == [1, 0]
 
