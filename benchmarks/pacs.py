@@ -47,7 +47,7 @@ def write_settings(orthanc: Orthanc, server: str, path: Path, **changes: Any) ->
     settings: dict[str, Any] = {
         "folder": str(path.parent / "loop"),
         "server": {"url": server},
-        "sources": [{"orthanc": orthanc.url, "every": 0.5}],
+        "sources": [{"orthanc": orthanc.url, "every": 0.5, "history": True}],
         "rules": [
             {
                 "name": "children",

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from radserve.dicom.algorithm import MANUFACTURER
@@ -53,7 +54,7 @@ def values(header: Dataset, keyword: str) -> tuple[str, ...]:
         value: Any = header.get(keyword)
     if value is None:
         return ()
-    items = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    items = value if isinstance(value, list | MultiValue) else [value]
     return tuple(text for item in items if (text := str(item).strip().upper()))
 
 

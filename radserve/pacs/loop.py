@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class _QueueMetrics:
-    """Number of jobs in each state, and the age of the oldest one that waits."""
+    """Number of jobs in each state."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -52,11 +52,15 @@ def client(settings: Settings) -> Client:
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; what is not finished then stays in the queue. Raises PacsError."""
-    # `radserve.dicom.source.quiet` is not safe for threads, and pydicom's warnings quote values of attributes.
-    warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").disabled = True
+    silence_pydicom()
     asyncio.run(_run(settings))
     stop_signals.ignore()
+
+
+def silence_pydicom() -> None:
+    """Suppress pydicom's warnings in all threads of the process: they quote values of attributes."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # of its children, too
 
 
 async def _run(settings: Settings) -> None:

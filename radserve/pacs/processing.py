@@ -1,8 +1,11 @@
 """Works through the queue: analyses images, and stores their results."""
 
 import logging
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,6 +20,7 @@ from radserve.dicom.source import quiet
 from radserve.errors import (
     DicomError,
     PacsUnavailableError,
+    ProblemError,
     RadServeError,
     RejectedRequestError,
     ResponseTimeoutError,
@@ -40,6 +44,19 @@ _REJECTIONS: Final = frozenset(
     }
 )
 """Statuses that the same image would get again."""
+_OUTAGES: Final = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,  # the model
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+"""Statuses that say nothing about the image."""
 logger = logging.getLogger(__name__)
 
 
@@ -51,9 +68,11 @@ class Processor:
         self._queue = queue
         self._client = client
         self._commitments = commitments
+        self._unrecorded: deque[Callable[[], None]] = deque()
 
     def process_next(self) -> bool:
         """Process a job; returns False if none is due."""
+        self._record()
         job = self._queue.claim()
         if job is None:
             return False
@@ -64,10 +83,21 @@ class Processor:
             step = "store"
             self._store(job)
         except Exception as error:  # noqa: BLE001 - no job may end a worker
-            self._fail(job, step, error)
+            self._unrecorded.append(partial(self._fail, job, step, error))
         else:
-            self._queue.finish(job, "done")
+            self._unrecorded.append(partial(self._queue.finish, job, "done"))
+        self._record()
         return True
+
+    def _record(self) -> None:
+        """Record the outcomes of jobs; those that the disk does not take now are kept, or the jobs stay claimed."""
+        while self._unrecorded:
+            outcome = self._unrecorded.popleft()
+            try:
+                outcome()
+            except (OSError, sqlite3.Error):
+                self._unrecorded.appendleft(outcome)
+                raise
 
     def _predict(self, job: Job) -> None:
         """Write the results of a job to disk, and then record them: storing starts from there after a restart."""
@@ -75,6 +105,8 @@ class Processor:
         with SECONDS.labels("predict").time():
             result = self._client.predict(job.model, content, job.version)
             objects = complete(self._client, content, result, self._settings.write)
+        if not objects:
+            raise DicomError("The result has none of the objects of the setting 'write'.")
         for path in self._queue.result_files(job):
             path.unlink()
         for kind, item in objects.items():
@@ -107,9 +139,11 @@ def _is_outage(error: Exception) -> bool:
     """Return whether a failure says nothing about the job: its peer is away, or a disk is full."""
     if isinstance(error, ResponseTimeoutError):
         return False  # an image that takes too long would be sent for ever
-    return isinstance(error, UnreachableError | PacsUnavailableError | OSError) and not isinstance(
-        error, FileNotFoundError
-    )
+    if isinstance(error, ProblemError):
+        return error.status in _OUTAGES
+    return isinstance(
+        error, UnreachableError | PacsUnavailableError | OSError | sqlite3.OperationalError
+    ) and not isinstance(error, FileNotFoundError)
 
 
 def forget_old_jobs(queue: Queue, days: int) -> None:

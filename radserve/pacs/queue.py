@@ -57,9 +57,6 @@ WHERE id = (
 ) RETURNING *
 """
 _FILES: Final = "SELECT file FROM jobs WHERE state NOT IN ('done', 'rejected')"  # a dead job may be tried again
-_KNOWN: Final = """
-SELECT 1 FROM jobs WHERE instance = ? AND model = ? AND version = ? AND state NOT IN ('rejected', 'dead')
-"""
 
 
 @dataclass(frozen=True)
@@ -123,22 +120,26 @@ class Queue:
 
     def add(self, header: Dataset, content: bytes, rules: Sequence[Rule]) -> int:
         """Add a job for each rule; the image is durable when this returns. Returns the number of new jobs."""
-        file = f"{uuid.uuid4().hex}.dcm"
+        file, instance = f"{uuid.uuid4().hex}.dcm", (str(header.SOPInstanceUID),)
         create_atomically(self.images / file, content, mode=0o600)
         added = 0
         try:
             with self._transaction() as database:
-                database.execute("DELETE FROM jobs WHERE instance = ? AND model = ''", (str(header.SOPInstanceUID),))
+                old = database.execute(
+                    "SELECT file FROM jobs WHERE instance = ?", (str(header.SOPInstanceUID),)
+                ).fetchall()
+                database.execute("DELETE FROM jobs WHERE instance = ? AND model = ''", instance)
                 for rule in rules:
                     target = {"rule": rule.name, "model": rule.model, "version": rule.version or ""}
                     added += database.execute(
                         _NEW, _identity(header) | target | {"state": "received", "reason": "", "file": file}
                     ).rowcount
+                used = {row["file"] for row in database.execute(_FILES)}
         except BaseException:
             (self.images / file).unlink(missing_ok=True)
             raise
-        if not added:
-            (self.images / file).unlink()
+        for name in {file, *(row["file"] for row in old)} - used - {""}:
+            (self.images / name).unlink(missing_ok=True)
         return added
 
     def reject(self, header: Dataset, reason: str) -> None:
@@ -148,7 +149,10 @@ class Queue:
             database.execute(_NEW, _identity(header) | nothing)
 
     def knows(self, instance: str, rules: Sequence[Rule]) -> bool:
-        """Return whether every rule has a job for an image that needs no further copy of it."""
+        """Return whether every rule has a job for an image that needs no further copy of it.
+
+        A new archive makes no difference: a source that is read again would have all its images analysed again.
+        """
         found = (
             "SELECT 1 FROM jobs WHERE instance = ? AND model = ? AND version = ? AND state NOT IN ('rejected', 'dead')"
         )
@@ -233,10 +237,10 @@ class Queue:
             rows = self._database.execute("SELECT state, count(*) AS number FROM jobs GROUP BY state").fetchall()
         return dict.fromkeys(STATES, 0) | {row["state"]: row["number"] for row in rows}
 
-    def cursor(self, source: str, key: str = "") -> int:
-        """Return how far a source was read; 0 at first."""
+    def cursor(self, source: str, key: str = "") -> int | None:
+        """Return how far a source was read; None at first."""
         row = self._one("SELECT value FROM cursors WHERE source = ? AND key = ?", source, key)
-        return 0 if row is None else int(row["value"])
+        return None if row is None else int(row["value"])
 
     def advance(self, source: str, value: int, key: str = "") -> None:
         """Record how far a source was read: after its images are in the queue."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -23,35 +23,43 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its records name o
 
 
 class Commitments:
-    """Confirmations of storage that are awaited, by transaction (PS3.4 annex J)."""
+    """Confirmations of storage that are awaited (PS3.4 annex J); a key names the objects and their destination."""
 
     def __init__(self) -> None:
-        self._events: dict[str, threading.Event] = {}
-        self._failures: dict[str, list[str]] = {}
+        self._keys: dict[str, Hashable] = {}  # by transaction: a late report counts, too
+        self._events: dict[Hashable, threading.Event] = {}
+        self._failures: dict[Hashable, int] = {}
 
-    def expect(self, transaction: str) -> None:
+    def awaits(self, key: Hashable) -> bool:
+        """Return whether a confirmation was requested, and has not been read."""
+        return key in self._events
+
+    def expect(self, key: Hashable, transaction: str) -> None:
         """Announce a transaction, before it is requested."""
-        self._events[transaction] = threading.Event()
+        self._events.setdefault(key, threading.Event())
+        self._keys[transaction] = key
 
     def report(self, event: Any) -> tuple[int, None]:
         """Handle N-EVENT-REPORT."""
         information = event.event_information
-        transaction = str(information.get("TransactionUID", ""))
-        failed = [str(item.ReferencedSOPInstanceUID) for item in information.get("FailedSOPSequence", [])]
-        if transaction in self._events:
-            self._failures[transaction] = failed
-            self._events[transaction].set()
+        key = self._keys.get(str(information.get("TransactionUID", "")))
+        if key is not None and (event_of_key := self._events.get(key)) is not None:
+            self._failures[key] = len(information.get("FailedSOPSequence") or [])
+            event_of_key.set()
         return SUCCESS, None
 
-    def wait(self, transaction: str, seconds: float) -> None:
-        """Wait for a confirmation; raises PacsError if an object was not kept, or none arrived."""
-        arrived = self._events[transaction].wait(seconds)
-        del self._events[transaction]
-        failed = self._failures.pop(transaction, [])
-        if not arrived:
+    def wait(self, key: Hashable, seconds: float) -> None:
+        """Wait for a confirmation; raises PacsError if an object was not kept, PacsUnavailableError if none arrived."""
+        if not self._events[key].wait(seconds):
             raise PacsUnavailableError(f"No storage commitment arrived within {seconds:g} s.")
-        if failed:
-            raise PacsError(f"The receiver did not commit to {len(failed)} of the results.")
+        if failed := self.forget(key):
+            raise PacsError(f"The receiver did not commit to {failed} of the results.")
+
+    def forget(self, key: Hashable) -> int:
+        """Expect no report any more; returns the number of objects that were not kept."""
+        self._events.pop(key, None)
+        self._keys = {transaction: item for transaction, item in self._keys.items() if item != key}
+        return self._failures.pop(key, 0)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Settings of the loop: one YAML file, described in docs/pacs.md."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -27,6 +28,12 @@ def _secret(value: str) -> str:
     return os.environ[name]
 
 
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", value):
+        raise ValueError("not a URL such as http://HOST:PORT/PATH; user name, password and token are keys of their own")
+    return value.rstrip("/")
+
+
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -38,7 +45,7 @@ def _keyword(value: str) -> str:
 
 
 Secret = Annotated[str, AfterValidator(_secret)]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
+Url = Annotated[str, AfterValidator(_url)]
 AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 table 6.2-1
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -82,6 +89,7 @@ class OrthancSource(_Web):
     """Change feed of an Orthanc."""
 
     orthanc: Url
+    history: bool = False  # at the first start, begin with the first change, not with the next
 
 
 class DicomWebSource(_Web):
@@ -178,6 +186,6 @@ def load(path: Path) -> Settings:
     except OSError as error:
         raise PacsSettingsError(f"{path}: {error.strerror or error}.") from error
     except ValidationError as error:
-        raise PacsSettingsError(f"{path}: {describe(error)}.") from error
+        raise PacsSettingsError(f"{path}: {describe(error, values=False)}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PacsSettingsError(f"{path}: invalid YAML: {' '.join(str(error).split())}.") from error

@@ -1,7 +1,8 @@
 """Finds new images by polling: the change feed of an Orthanc, or the studies of a DICOMweb service."""
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
@@ -13,13 +14,14 @@ from pydicom.dataset import Dataset
 
 from radserve.dicom.objects import encode
 from radserve.dicom.source import quiet
-from radserve.errors import DicomError
+from radserve.errors import DicomError, PacsError, PacsUnavailableError
 from radserve.pacs import header as headers
 from radserve.pacs import web
 from radserve.pacs.intake import Intake
 from radserve.pacs.settings import DicomWebSource, OrthancSource
 
 _PAGE: Final = 100
+_ATTEMPTS: Final = 60  # five minutes at the default pause
 logger = logging.getLogger(__name__)
 
 
@@ -43,56 +45,82 @@ def opened(settings: OrthancSource | DicomWebSource) -> Iterator[Source]:
     """Open the source of settings."""
     if isinstance(settings, OrthancSource):
         with web.rest(settings.orthanc, settings) as rest:
-            yield OrthancFeed(settings.orthanc, rest)
+            yield OrthancFeed(settings.orthanc, rest, history=settings.history)
     else:
         with web.dicomweb(settings.dicomweb, settings) as client:
             yield DicomWebStudies(settings.dicomweb, client, settings.days)
 
 
+class _Patience:
+    """Counts the failures of objects that a source lists and does not send: such an object must not stop the source."""
+
+    def __init__(self) -> None:
+        self._failures: Counter[str] = Counter()
+
+    def take(self, key: str, intake: Intake, header: Callable[[], Dataset], file: Callable[[], bytes]) -> bool:
+        """Take an object; returns False if it fails, and has failed fewer than `_ATTEMPTS` times."""
+        identified = None
+        try:
+            identified = headers.require_identified(header())
+            if intake.wants(identified):
+                intake.receive(file())
+        except PacsUnavailableError:
+            raise
+        except DicomError as error:
+            logger.warning("ignored an object: %s", error)
+        except PacsError as error:
+            self._failures[key] += 1
+            if self._failures[key] < _ATTEMPTS:
+                logger.warning("failed to read an object: %s", error)
+                return False
+            logger.error("ignored an object that failed %d times: %s", _ATTEMPTS, error)  # noqa: TRY400
+            if identified is not None:
+                intake.queue.reject(identified, f"The source does not send it: {error}")
+            return True
+        self._failures.pop(key, None)
+        return True
+
+
 class OrthancFeed:
     """Change feed of an Orthanc; the cursor is the number of the last change."""
 
-    def __init__(self, name: str, client: httpx.Client) -> None:
+    def __init__(self, name: str, client: httpx.Client, *, history: bool = False) -> None:
         self.name = name
         self._client = client
+        self._history = history
+        self._patience = _Patience()
 
     def poll(self, intake: Intake) -> bool:
         """Take the images of one page of changes."""
         cursor = intake.queue.cursor(self.name)
-        with web.errors(self.name):
-            page = self._json("GET", "/changes", params={"since": cursor, "limit": _PAGE})
-            for change in page["Changes"]:
-                if change["ChangeType"] == "NewInstance":
-                    self._take(change["ID"], intake)
-            # A database that was set up again counts from the start.
-            last = 0 if page["Last"] < cursor and not page["Changes"] else page["Last"]
+        if cursor is None:
+            cursor = 0 if self._history else self._json("GET", "/changes?last")["Last"]
+            intake.queue.advance(self.name, cursor)
+        page = self._json("GET", "/changes", params={"since": cursor, "limit": _PAGE})
+        new = [change["ID"] for change in page["Changes"] if change["ChangeType"] == "NewInstance"]
+        if not all([self._take(identifier, intake) for identifier in new]):  # noqa: C419 - try all of them
+            return False
+        # A database that was set up again counts from the start.
+        last = 0 if page["Last"] < cursor and not page["Changes"] else page["Last"]
         if last != cursor:
             intake.queue.advance(self.name, last)
         return not page["Done"]
 
     def headers(self, study: str) -> Iterator[Dataset]:
         """Iterate over the headers of the objects of a study."""
-        with web.errors(self.name):
-            query = {"Level": "Instance", "Query": {"StudyInstanceUID": study}}
-            for identifier in self._json("POST", "/tools/find", json=query):
-                yield self._header(identifier)
+        query = {"Level": "Instance", "Query": {"StudyInstanceUID": study}}
+        for identifier in self._json("POST", "/tools/find", json=query):
+            yield self._header(identifier)
 
     def check(self) -> None:
         """Raise PacsError unless the service answers."""
-        with web.errors(self.name):
-            self._json("GET", "/system")
+        self._json("GET", "/system")
 
-    def _take(self, identifier: str, intake: Intake) -> None:
-        try:
-            if intake.wants(headers.require_identified(self._header(identifier))):
-                reply = self._client.get(f"/instances/{identifier}/file")
-                reply.raise_for_status()
-                intake.receive(reply.content)
-        except DicomError as error:
-            logger.warning("ignored an object: %s", error)
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != HTTPStatus.NOT_FOUND:  # deleted since
-                raise
+    def _take(self, identifier: str, intake: Intake) -> bool:
+        path = f"/instances/{identifier}/file"
+        return self._patience.take(
+            identifier, intake, lambda: self._header(identifier), lambda: self._request("GET", path).content
+        )
 
     def _header(self, identifier: str) -> Dataset:
         header = Dataset()
@@ -103,9 +131,16 @@ class OrthancFeed:
         return header
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
-        reply = self._client.request(method, path, **options)
-        reply.raise_for_status()
-        return reply.json()
+        with web.errors(self.name):
+            return self._request(method, path, **options).json()
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with web.errors(self.name):
+            reply = self._client.request(method, path, **options)
+            if reply.status_code == HTTPStatus.NOT_FOUND and path.startswith("/instances/"):
+                raise DicomError("The source does not have it any more.")
+            reply.raise_for_status()
+            return reply
 
 
 def _set(header: Dataset, keyword: str, value: str) -> None:
@@ -122,15 +157,14 @@ class DicomWebStudies:
         self.name = name
         self._client = client
         self._days = days
+        self._patience = _Patience()
 
     def poll(self, intake: Intake) -> bool:
         """Take the images of all studies that have more instances than before."""
         with web.errors(self.name):
             for study in self._studies():
                 uid, count = str(study.StudyInstanceUID), int(study.get("NumberOfStudyRelatedInstances") or 0)
-                if not count or count != intake.queue.cursor(self.name, uid):
-                    for header in self.headers(uid):
-                        self._take(header, intake)
+                if (not count or count != intake.queue.cursor(self.name, uid)) and self._take_study(uid, intake):
                     intake.queue.advance(self.name, count, uid)
         return False
 
@@ -158,17 +192,23 @@ class DicomWebStudies:
                 return
             offset += _PAGE
 
-    def _take(self, header: Dataset, intake: Intake) -> None:
+    def _take_study(self, uid: str, intake: Intake) -> bool:
         try:
-            if intake.wants(headers.require_identified(header)):
-                with quiet():
-                    file = self._client.retrieve_instance(
-                        header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
-                    )
-                    content = encode(file)
-                intake.receive(content)
-        except DicomError as error:
-            logger.warning("ignored an object: %s", error)
+            return all([self._take(header, intake) for header in self.headers(uid)])  # noqa: C419 - try all of them
+        except PacsUnavailableError:
+            raise
+        except PacsError as error:
+            logger.warning("failed to read a study: %s", error)  # the next one may be readable
+            return False
+
+    def _take(self, header: Dataset, intake: Intake) -> bool:
+        key = str(header.get("SOPInstanceUID") or "")
+        return self._patience.take(key, intake, lambda: header, lambda: self._file(header))
+
+    def _file(self, header: Dataset) -> bytes:
+        uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
+        with web.errors(self.name), quiet():
+            return encode(self._client.retrieve_instance(*uids))
 
 
 def _text(day: date) -> str:

@@ -13,6 +13,8 @@ from radserve.errors import PacsError, PacsUnavailableError
 
 _TEMPORARY: Final = frozenset(
     {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.BAD_GATEWAY,
@@ -38,6 +40,7 @@ class Access(Protocol):
 def dicomweb(url: str, access: Access) -> Iterator[DICOMwebClient]:
     """Open a client of a DICOMweb service; it does not repeat requests, the loop does."""
     with requests.Session() as session:
+        session.headers["Accept"] = "application/dicom+json"  # of STOW-RS; other requests have their own
         session.auth = access.credentials
         client = DICOMwebClient(url, session=session, headers=access.headers, timeout=access.timeout)
         client.set_http_retry_params(retry=False)
@@ -58,7 +61,7 @@ def errors(name: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", 0)
         kind = PacsUnavailableError if status in _TEMPORARY else PacsError
         raise kind(f"{name} answers with status {status}.") from error
+    except ValueError as error:  # before RequestException: invalid JSON is both
+        raise PacsError(f"{name} sends a malformed response.") from error
     except (httpx.HTTPError, requests.RequestException) as error:
         raise PacsUnavailableError(f"{name} cannot be reached ({error.__class__.__name__}).") from error
-    except ValueError as error:
-        raise PacsError(f"{name} sends a malformed response.") from error

@@ -14,7 +14,7 @@ from benchmarks.pacs import loop, under_kills, write_settings
 from radserve.pacs import sources
 from radserve.pacs.intake import Intake
 from radserve.pacs.queue import Queue
-from radserve.pacs.settings import DicomWebSource, Rule
+from radserve.pacs.settings import DicomWebSource, OrthancSource, Rule
 from tests import command_line
 from tests.server import Server, free_ports
 
@@ -99,6 +99,25 @@ def test_studies_are_found_by_dicomweb(orthanc: Orthanc, tmp_path: Path) -> None
         studies.poll(intake)
         jobs = sorted((job.instance, job.state) for job in queue.jobs())
         assert jobs == [(f"{SERIES}.1", "received"), (f"{SERIES}.2", "rejected"), (f"{SERIES}.4", "received")]
+
+
+def test_an_orthanc_is_read_from_now_on_unless_its_history_is_wanted(orthanc: Orthanc, tmp_path: Path) -> None:
+    found = {}
+    for history in (False, True):
+        source = OrthancSource(orthanc=orthanc.url, history=history)
+        with closing(Queue(tmp_path / str(history))) as queue, sources.opened(source) as feed:
+            intake = Intake(queue, [Rule(name="all", model="chest-xray-cnn", when={})], 0)
+            orthanc.store(film(1 + history * 2))
+            _read(feed, intake)
+            orthanc.store(film(2 + history * 2))
+            _read(feed, intake)
+            found[history] = {job.instance.rpartition(".")[2] for job in queue.jobs()}
+    assert found == {False: {"2"}, True: {"1", "2", "3", "4"}}
+
+
+def _read(feed: sources.Source, intake: Intake) -> None:
+    while feed.poll(intake):
+        pass
 
 
 def test_kills_and_outages_neither_lose_nor_repeat_a_result(orthanc: Orthanc, server: Server, tmp_path: Path) -> None:

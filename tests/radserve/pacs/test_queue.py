@@ -61,6 +61,8 @@ def test_an_image_that_is_sent_again_is_analysed_by_a_new_archive_only(queue: Qu
     assert add(queue, 1) == 0
     add(queue, 2)
     finish(queue, "second")
+    # A source that is read again does not send it again.
+    assert queue.knows(str(headers.read(film(1)).SOPInstanceUID), [RULE])
     assert [add(queue, 1), add(queue, 2)] == [1, 0]
 
 
@@ -71,6 +73,13 @@ def test_a_rejected_or_dead_image_is_analysed_when_it_is_sent_again(queue: Queue
         assert queue.jobs()[0].reason == "reason"
     assert add(queue) == 1
     assert [job.state for job in queue.jobs()] == ["received"]
+
+
+def test_a_dead_image_that_is_sent_again_leaves_no_file_behind(queue: Queue) -> None:
+    add(queue)
+    queue.finish(claim(queue), "dead", "reason")
+    add(queue)
+    assert [path.name for path in queue.images.iterdir()] == [claim(queue).file]
 
 
 def test_an_image_is_kept_until_its_last_model_is_done(queue: Queue) -> None:

@@ -59,6 +59,11 @@ def test_case_and_spaces_do_not_matter(changes: dict[str, Any]) -> None:
     assert rules.decide([CHILDREN], header(**changes)).matches == (CHILDREN,)
 
 
+def test_a_name_is_one_value() -> None:
+    rule = Rule.model_validate({"name": "test patients", "model": "glioma", "when": {"PatientName": "Phantom^A"}})
+    assert rules.decide([rule], header(PatientName="Phantom^A")).matches == (rule,)
+
+
 def test_a_match_is_explained() -> None:
     text = str(rules.decide([CHILDREN], header()))
     assert text == (

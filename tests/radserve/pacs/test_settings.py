@@ -55,6 +55,13 @@ def test_invalid_settings_name_the_problem(tmp_path: Path, changes: dict[str, An
         load(tmp_path, **changes)
 
 
+@pytest.mark.parametrize("url", ["http://me:12345@pacs/dicom-web", "http://pacs/dicom-web?token=12345"])
+def test_a_url_with_a_secret_is_an_error_that_does_not_show_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(PacsSettingsError, match="keys of their own") as caught:
+        load(tmp_path, destinations=[{"stow": url}])
+    assert "12345" not in str(caught.value)
+
+
 def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSERVE_TEST_KEY", "secret")
     assert load(tmp_path, server={"key": "env:RADSERVE_TEST_KEY"}).server.key == "secret"
