@@ -165,18 +165,16 @@ def test_what_cannot_become_dicom_is_rejected_before_a_model_runs(content: bytes
 
 
 def test_the_id_of_the_stored_result_is_a_header(tmp_path: Path) -> None:
-    async def work() -> httpx.Response:
-        async with SqliteHistory(tmp_path / "history.sqlite") as history:
-            parts = services(FakeBackend(segmenter), history=history)
-            async with running_client(parts) as client:
-                response = await client.post(
-                    "/api/predictions/chest", content=SLICE, headers={"Accept": "application/dicom"}
-                )
-                (entry,) = (await client.get("/api/results")).json()["results"]
-                assert response.headers["x-result-id"] == entry["id"]
-                return response
+    history = SqliteHistory(tmp_path / "history.sqlite3")
 
-    assert asyncio.run(work()).status_code == 200
+    async def work() -> None:
+        async with running_client(services(FakeBackend(segmenter), history=history)) as client:
+            headers = {"Accept": "application/dicom"}
+            response = await client.post("/api/predictions/chest", content=SLICE, headers=headers)
+            (entry,) = (await client.get("/api/results")).json()["results"]
+            assert response.headers["x-result-id"] == entry["id"]
+
+    asyncio.run(work())
     assert "x-result-id" not in send(segmenter, SLICE, "application/dicom").headers
 
 
