@@ -32,6 +32,7 @@ _EXPOSED: Final = (
     "X-Domain",
     "X-Repair",
     "X-Request-Id",
+    "X-Result-Id",
 )
 _MAX_AGE: Final = 600
 """Seconds for which browsers remember a permission."""

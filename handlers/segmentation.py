@@ -55,6 +55,7 @@ class Segmentation(TorchServeHandler):
             | {
                 "label": negative if box is None else decision.positive,
                 "positive": box is not None,
+                "finding": decision.positive,
                 "threshold": decision.threshold,
                 "area": _area(mask, image),
                 "box": box,

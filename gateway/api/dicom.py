@@ -10,12 +10,13 @@ from uuid import uuid4
 from fastapi import Request
 from starlette.responses import Response
 
-from gateway import model_response
+from gateway import model_response, services
 from gateway.accept import preferred
 from gateway.access import Caller
 from gateway.api import inference
 from gateway.api.inference import Target
 from gateway.errors import BadGatewayError, NotAcceptableError, ProblemError
+from gateway.history import images
 from gateway.model_response import Document
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "application/dicom"
 _MULTIPART: Final = "multipart/related"
+_NO_OBJECT: Final = "This result has no object of the requested type."
+_NO_SERIES: Final = "Several images have no common DICOM result, unless they are slices for a segmentation model."
 _Objects = Mapping[Kind, "Dataset"]
 
 
@@ -45,6 +48,7 @@ async def respond(request: Request, target: Target, body: RequestBody, caller: C
     if find_spec("highdicom") is None:
         raise NotAcceptableError("This gateway has no DICOM results; install radserve[dicom], or request JSON.")
     several, kind = _requested(request.headers.get("accept", ""))
+    await _require_possible(request, target, body, kind)
     document = await inference.run(request, target, body, caller)
     assert isinstance(document, dict)  # JSON was requested
     try:
@@ -54,9 +58,57 @@ async def respond(request: Request, target: Target, body: RequestBody, caller: C
             result = await asyncio.to_thread(_result, document)
             kinds = KINDS if several else (kind or default_kind(result),)
             objects = await _of_image(request, target, body, result, kinds)
-        return await asyncio.to_thread(_response, objects, several=several)
+        response = await asyncio.to_thread(_response, objects, several=several)
     except DicomError as error:
-        raise NotAcceptableError(f"{error} Request JSON, or send another file.") from error
+        raise _not_acceptable(error) from error
+    if document["history"] == "kept":
+        ids = [item["id"] for item in model_response.predictions(document) if model_response.is_prediction(item)]
+        response.headers["X-Result-Id"] = ", ".join(ids)
+    return response
+
+
+def _not_acceptable(error: DicomError) -> NotAcceptableError:
+    return NotAcceptableError(f"{error} Request JSON, or send another file.")
+
+
+async def _require_possible(request: Request, target: Target, body: RequestBody, kind: Kind | None) -> None:
+    """Raise NotAcceptableError if it is clear that there is no such object, before a model runs and a result is kept.
+
+    Images of unknown types are left to the model server.
+    """
+    catalog = await services.of(request).backend.catalog()
+    versions = [
+        version
+        for model in catalog.models
+        for version in model.versions
+        if model.name == target.model and target.version in (None, version.version)
+    ]
+    classifies = bool(versions) and all(version.task == "classification" for version in versions)
+    try:
+        count = await asyncio.to_thread(_require_dicom, body)
+        if count > 1 and classifies:
+            raise DicomError(_NO_SERIES)
+        if (count > 1 and kind == "sc") or (
+            kind == "seg" and classifies and not any(version.explains for version in versions)
+        ):
+            raise DicomError(_NO_OBJECT)
+    except DicomError as error:
+        raise _not_acceptable(error) from error
+
+
+def _require_dicom(body: RequestBody) -> int:
+    """Raise DicomError if no image can be DICOM, or the only one is invalid; return the number of images."""
+    from radserve.dicom.source import read
+
+    contents = [image.content or b"" for image in image_contents.read(body)]
+    types = {images.media_type(content) for content in contents}
+    if types and all(item.startswith("image/") for item in types):
+        raise DicomError(
+            f"The image is {min(types).removeprefix('image/')}, not DICOM, so its result cannot be either."
+        )
+    if types == {MEDIA_TYPE} and len(contents) == 1:
+        read(contents[0])
+    return len(contents)
 
 
 def _requested(accept: str) -> tuple[bool, Kind | None]:
@@ -116,12 +168,11 @@ def _of_series(document: Document, body: RequestBody, kinds: Collection[Kind]) -
     from radserve.dicom.objects import of_series
 
     if "volume" not in document:
-        raise DicomError("Several images have no common DICOM result, unless they are slices for a segmentation model.")
+        raise DicomError(_NO_SERIES)
     series = Series.model_validate(document)
     contents = _contents(body)
-    analysed = [item for item in series.predictions if isinstance(item, Segmentation)]
-    known = series.model_copy(update={"predictions": tuple(analysed)})
-    return of_series([contents[item.image.sha256] for item in analysed], known, kinds)
+    slices = [contents[item.image.sha256] if isinstance(item, Segmentation) else None for item in series.predictions]
+    return of_series(slices, series, kinds)
 
 
 def _contents(body: RequestBody) -> dict[str | None, bytes]:
@@ -134,7 +185,7 @@ def _response(objects: _Objects, *, several: bool) -> Response:
     from radserve.dicom.objects import encode
 
     if not objects:
-        raise DicomError("This result has no object of the requested type.")
+        raise DicomError(_NO_OBJECT)
     if several:
         boundary = uuid4().hex
         head = f"--{boundary}\r\nContent-Type: {MEDIA_TYPE}\r\n\r\n".encode()

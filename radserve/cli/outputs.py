@@ -65,11 +65,8 @@ class Pictures:
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
         """Write the pictures of a result.
 
-        Raises InvalidCallError if the model has none, or a file cannot be written, and DicomError if the image is not a
-        valid DICOM file.
+        Raises InvalidCallError if the model has none, or a file cannot be written.
         """
-        if self.dicom is not None:
-            self._save_dicom(self.dicom, client, source, content, result)
         name = result.model.name
         if isinstance(result, Prediction):
             if self.masks or self.overlays:
@@ -86,15 +83,16 @@ class Pictures:
             overlay = self._picture(client, content, result, "predictions")
             self._write(_target(self.overlays, source, "overlay.png"), overlay)
 
-    def _save_dicom(
-        self, folder: Path, client: Client, source: Source, content: bytes, result: Prediction | Segmentation
-    ) -> None:
+    def save_dicom(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
+        """Write the DICOM objects of a result; raises DicomError if the image is not a valid DICOM file."""
+        if self.dicom is None:
+            return
         from radserve.dicom import requests
         from radserve.dicom.objects import encode
 
         objects = requests.complete(client, content, result, assurances=self.assurances, repair=self.repair)
         for kind, item in objects.items():
-            self._write(_target(folder, source, f"{kind}.dcm"), encode(item))
+            self._write(_target(self.dicom, source, f"{kind}.dcm"), encode(item))
 
     def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Kind) -> bytes:
         name, version = result.model.name, result.model.version

@@ -80,7 +80,7 @@ def predict(options: Options) -> None:
 
     Exit codes:
     0    every image has a result, and every picture is written
-    1    at least one image has no result, also in --out before --resume; its line says why
+    1    at least one image has no result, also in --out before --resume, or no DICOM objects; a line says why
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
@@ -114,19 +114,19 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         options = replace(options, version=options.version or report.version)
     skipped, sources = len(listed) - len(pending), pending[: options.limit]
     pictures.check(sources)
-    counts: Counter[bool] = Counter()
+    counts: Counter[str] = Counter()
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
     try:
         with client:
             _run(client, options, pictures, sources, report, counts)
     except KeyboardInterrupt:
         advice = " Add --resume to continue." if options.out else ""
-        typer.echo(f"Interrupted after {counts[True]} of {len(sources)} results.{advice}", err=True)
+        typer.echo(f"Interrupted after {counts['analysed']} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if len(listed) > 1 or skipped or counts[False]:
+    if len(listed) > 1 or skipped or counts["failed"]:
         had = f" {skipped} were in {options.out} already{_without(rejected, options)}." if skipped else ""
-        typer.echo(f"{counts[True]} images analysed, {counts[False]} failed.{had}", err=True)
-    return counts[False] + rejected
+        typer.echo(f"{counts['analysed']} images analysed, {counts['failed']} failed.{had}", err=True)
+    return counts["failed"] + counts["without DICOM"] + rejected
 
 
 def _without(rejected: int, options: Options) -> str:
@@ -167,7 +167,7 @@ def _run(
     pictures: Pictures,
     sources: Sequence[Source],
     report: Report,
-    counts: Counter[bool],
+    counts: Counter[str],
 ) -> None:
     covered = report.streams and not isinstance(report, ResultFile) and sys.stdout.isatty()
     bar = _bar(len(sources), shown=len(sources) > 1 and not covered)
@@ -176,7 +176,8 @@ def _run(
     try:
         with bar, closing(outcomes):
             for outcome in outcomes:
-                counts[not isinstance(outcome.result, Problem)] += 1
+                counts["failed" if isinstance(outcome.result, Problem) else "analysed"] += 1
+                counts["without DICOM"] += outcome.without_dicom is not None
                 _warn(outcome, warnings, bar)
                 if report.add(outcome):
                     with _hidden(bar):
@@ -187,8 +188,11 @@ def _run(
 
 
 def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
-    """Print the warning of a model once."""
+    """Print why a result has no DICOM objects, and the warning of a model once."""
     result = outcome.result
+    if outcome.without_dicom is not None:
+        with _hidden(bar):
+            typer.echo(f"{outcome.file}: not written as DICOM. {outcome.without_dicom}", err=True)
     if isinstance(result, Problem) or result.warning is None:
         return
     text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
@@ -210,6 +214,10 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
             options.name, content, options.version, assurances=pictures.assurances, repair=pictures.repair
         )
         pictures.save(client, source, content, result)
+        try:
+            pictures.save_dicom(client, source, content, result)
+        except DicomError as error:
+            return Outcome(source.name, result, str(error))
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
@@ -220,8 +228,6 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     except InvalidResponseError as error:
         reason = str(error).removeprefix("Invalid response: ")
         problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
-    except DicomError as error:
-        problem = Problem(None, "No DICOM result", str(error), image_sha256=sha256)
     else:
         return Outcome(source.name, result)
     return Outcome(source.name, problem)

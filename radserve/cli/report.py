@@ -38,10 +38,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one file, or the problem with it."""
+    """Result of one file, or the problem with it; `without_dicom` says why a result has no DICOM objects."""
 
     file: str
     result: Prediction | Segmentation | Problem
+    without_dicom: str | None = None
 
 
 class Report(ABC):

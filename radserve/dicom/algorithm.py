@@ -1,6 +1,7 @@
 """Identifies the model that made a result, for the equipment, algorithm and observer of DICOM objects."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Final, Self
 
 from highdicom import AlgorithmIdentificationSequence
@@ -16,6 +17,8 @@ from radserve.dicom.identifiers import derived
 from radserve.schema.prediction import ImageResult
 
 MANUFACTURER: Final = "RadServe"
+WRITER: Final = "2"
+"""Format of the objects; a new one gives results new identifiers, as their contents differ."""
 _MAX_LO: Final = 64  # characters of a long string (PS3.5 section 6.2)
 
 
@@ -35,6 +38,8 @@ class Algorithm:
         conditions = [f"{name}={value}" for name, value in sorted((result.assurances or {}).items())]
         if result.profile is not None:
             conditions.append(f"profile={result.profile.sha256}")
+        if result.domain is not None:
+            conditions.append(f"domain={result.domain.mode}")
         if result.repair is not None:
             conditions.append(f"repair={result.repair}")
         return cls(model.name[:_MAX_LO], model.version, model.sha256 or "", tuple(conditions))
@@ -42,7 +47,7 @@ class Algorithm:
     @property
     def identity(self) -> tuple[str, ...]:
         """What the identifiers of results depend on, besides the image."""
-        return (self.sha256 or f"{self.name} {self.version}", *self.conditions)
+        return (self.sha256 or f"{self.name} {self.version}", *self.conditions, f"writer={WRITER}")
 
     @property
     def parameters(self) -> list[str]:
@@ -55,7 +60,7 @@ class Algorithm:
         return {
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": self.name,
-            "software_versions": self.version,
+            "software_versions": (self.version, f"RadServe {version('radserve')}"),
             "device_serial_number": self.sha256 or "unknown",
         }
 

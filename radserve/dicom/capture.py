@@ -9,7 +9,8 @@ from pydicom.sequence import Sequence
 
 from radserve.dicom.common import NOTICE, Context
 from radserve.dicom.picture import draw
-from radserve.dicom.report import comments, positive_label
+from radserve.dicom.remarks import remarks
+from radserve.dicom.report import positive_label
 from radserve.schema.explanation import Explanation
 from radserve.schema.percentage import percentage
 from radserve.schema.prediction import ImageResult, Prediction
@@ -23,9 +24,9 @@ _VIRIDIS: Final = ((68, 1, 84), (59, 81, 139), (33, 144, 141), (92, 200, 99), (2
 def of_picture(context: Context, result: ImageResult, png: bytes) -> SCImage:
     """Return a picture of the server (the image, with an outline or heat map) with legend and notice."""
     # As on the page: reasons not to rely on a result come before it.
-    found = f"Model output: {_finding(result)}" if result.doubts else _finding(result)
-    notes = comments([result])[1 + len(result.doubts) :]
-    lines = [f"{context.algorithm.name} {context.algorithm.version}", *result.doubts, found, *notes]
+    finding = f"Model output: {_finding(result)}" if result.doubts else _finding(result)
+    notes = remarks([result])[1 + len(result.doubts) :]
+    lines = [f"{context.algorithm.name} {context.algorithm.version}", *result.doubts, finding, *notes]
     source = context.first.dataset
     identity: dict[str, Any] = {name: source.get(keyword) or None for name, keyword in _IDENTITY.items()}
     item = SCImage(
@@ -45,7 +46,7 @@ def of_picture(context: Context, result: ImageResult, png: bytes) -> SCImage:
     item.ImageType = ["DERIVED", "SECONDARY"]
     # "NO" only if the file says so: the picture shows what the image shows.
     item.BurnedInAnnotation = source.get("BurnedInAnnotation") or "YES"
-    item.DerivationDescription = f"{lines[0]}: {found}. {NOTICE}"[:1024]
+    item.DerivationDescription = f"{lines[0]}: {finding}. {NOTICE}"[:1024]
     item.SourceImageSequence = Sequence([_reference(context)])
     for keyword in _COPIED:
         if keyword in source:

@@ -1,5 +1,6 @@
 """Coded concepts of findings, places and procedures (docs/dicom-results.md)."""
 
+import hashlib
 import re
 from typing import Final
 
@@ -46,7 +47,13 @@ _UNSAFE: Final = re.compile(r"[^A-Z0-9]+")
 def finding(label: str) -> Code:
     """Return the concept of a label."""
     known: Code | None = _FINDINGS.get(label.strip().lower())
-    return known or Code(_UNSAFE.sub("_", label.upper())[:16].strip("_") or "LABEL", SCHEME, label[:64])
+    return known or Code(_private_value(label), SCHEME, label[:64])
+
+
+def _private_value(label: str) -> str:
+    """Return a code value that differs for each label: its beginning, and 6 digits of its SHA-256."""
+    beginning = _UNSAFE.sub("_", label.upper())[:9].strip("_") or "LABEL"
+    return f"{beginning}_{hashlib.sha256(label.encode()).hexdigest()[:6].upper()}"
 
 
 def segment_type(label: str) -> Code:

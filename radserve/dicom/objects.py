@@ -5,19 +5,25 @@ from datetime import UTC, datetime
 from io import BytesIO
 from typing import Final
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from radserve.dicom import capture, report, segmentation
 from radserve.dicom.algorithm import Algorithm
 from radserve.dicom.common import Context
 from radserve.dicom.kinds import KINDS, Kind
-from radserve.dicom.source import quiet, read
+from radserve.dicom.source import Source, read, writing
 from radserve.errors import DicomError
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import ImageResult, Prediction
 from radserve.schema.segmentation import Segmentation, Series
 
 _NO_TEXT: Final = {"mask", "explanation", "name", "filename"}
+_IN_COMMON: Final = (
+    *("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("Rows", "Columns"),
+)
+"""Attributes that the slices of a series share; an object has one value of each."""
 
 
 def of_image(
@@ -48,7 +54,7 @@ def of_image(
     """
     context = _context([content], [result], time)
     objects: dict[Kind, Dataset] = {}
-    with quiet():
+    with writing():
         if isinstance(result, Segmentation) and {"sr", "seg"} & set(kinds):
             mask = segmentation.of_masks(context, (result,))
             objects = {"sr": report.of_masks(context, (result,), mask), "seg": mask}
@@ -62,18 +68,22 @@ def of_image(
 
 
 def of_series(
-    contents: Sequence[bytes], series: Series, kinds: Collection[Kind] = KINDS, time: datetime | None = None
+    contents: Sequence[bytes | None], series: Series, kinds: Collection[Kind] = KINDS, time: datetime | None = None
 ) -> dict[Kind, Dataset]:
-    """Return the masks of the slices of one series as one `seg`, with their volume in one `sr`; raises DicomError."""
+    """Return the masks of the slices of one series as one `seg`, with their volume in one `sr`; raises DicomError.
+
+    The content of a slice that the server rejected may be None.
+    """
     pairs = [(c, p) for c, p in zip(contents, series.predictions, strict=True) if isinstance(p, Segmentation)]
     if not pairs:
         raise DicomError("No slice could be analysed, so the series has no DICOM result.")
-    context = _context([content for content, _ in pairs], [result for _, result in pairs], time)
-    if len({source.dataset.SeriesInstanceUID for source in context.sources}) > 1:
-        raise DicomError("The slices are of several series; send each series in a request of its own.")
     results = tuple(result for _, result in pairs)
-    with quiet():
-        mask = segmentation.of_masks(context, results)
+    if len({Algorithm.of(result) for result in results}) > 1:
+        raise DicomError("The slices were analysed by different models or under different conditions.")
+    context = _context([content or b"" for content, _ in pairs], results, time)
+    _require_one_series(context.sources)
+    with writing():
+        mask = segmentation.of_masks(context, results, series.volume)
         objects: dict[Kind, Dataset] = {"sr": report.of_masks(context, results, mask, series.volume), "seg": mask}
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
@@ -81,7 +91,7 @@ def of_series(
 def encode(item: Dataset) -> bytes:
     """Return an object as a DICOM file (PS3.10)."""
     stream = BytesIO()
-    with quiet():
+    with writing():
         item.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
 
@@ -94,6 +104,16 @@ def _context(contents: Sequence[bytes], results: Sequence[ImageResult], time: da
     for source, result in zip(sources, results, strict=True):
         if source.sha256 != result.image.sha256:
             raise DicomError("The result is not about this image: the SHA-256 differs.")
-    made = time or results[0].time or datetime.now(UTC)
+    moment = time or results[0].time or datetime.now(UTC)
     texts = "".join(result.model_dump_json(exclude=_NO_TEXT) for result in results)
-    return Context(sources, Algorithm.of(results[0]), made.astimezone().replace(tzinfo=None), texts)
+    return Context(sources, Algorithm.of(results[0]), moment.astimezone().replace(tzinfo=None), texts)
+
+
+def _require_one_series(sources: Sequence[Source]) -> None:
+    for keyword in _IN_COMMON:
+        if len({str(source.dataset.get(keyword, "")) for source in sources}) > 1:
+            what = "several series" if keyword == "SeriesInstanceUID" else f"one series with different {keyword}"
+            raise DicomError(f"The slices are of {what}; send each series in a request of its own.")
+    spacings = [source.spacing for source in sources]
+    if any(not np.allclose(spacing, spacings[0], rtol=1e-3, atol=0) for spacing in spacings):
+        raise DicomError("The slices are of one series with different PixelSpacing, so they have no common result.")

@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _SIDES: Final = (640, 1280)
 """Least and most pixels of the longer side of the image: texts are legible, and an object has a few megabytes."""
+_MIN_WIDTH: Final = 480
+"""Pixels that lines of text need; a narrower image is in the middle."""
 _TEXT: Final = (235, 235, 235)
 _WARNING: Final = (255, 196, 0)
 
@@ -21,23 +24,22 @@ def draw(
     `legend` has texts with the colours that they explain, from left to right.
     """
     image = _scaled(Image.open(BytesIO(png)).convert("RGB"))
-    size = max(14, image.width // 42)
+    width = max(image.width, _MIN_WIDTH)
+    size = max(14, width // 42)
     font = ImageFont.load_default(size)
-    step = size * 3 // 2
-    rows = [part for line in lines for part in _wrapped(line, font, image.width - size)]
-    height = step * (len(rows) + len(legend)) + size
-    canvas = Image.new("RGB", (image.width, image.height + step + height))
-    canvas.paste(image, (0, step))
+    step, indent = size * 3 // 2, size // 2
+    notices = _wrapped(notice, font, width - size)
+    rows = [part for line in lines for part in _wrapped(line, font, width - size)]
+    entries = [(_wrapped(text, font, width - 6 * size), colours) for text, colours in legend]
+    top, below = step * len(notices), len(rows) + sum(len(parts) for parts, _ in entries)
+    canvas = Image.new("RGB", (width, top + image.height + step * below + size))
+    canvas.paste(image, ((width - image.width) // 2, top))
     drawing = ImageDraw.Draw(canvas)
-    drawing.text((size // 2, size // 4), notice, _WARNING, font)
-    y = image.height + step + size // 2
-    for row in rows:
-        drawing.text((size // 2, y), row, _TEXT, font)
-        y += step
-    for text, colours in legend:
-        x = _swatch(drawing, (size // 2, y), size, colours)
-        drawing.text((x + size // 2, y), text, _TEXT, font)
-        y += step
+    _write(drawing, notices, (indent, size // 4), step, _WARNING, font)
+    y = _write(drawing, rows, (indent, top + image.height + indent), step, _TEXT, font)
+    for parts, colours in entries:
+        x = _swatch(drawing, (indent, y), size, colours)
+        y = _write(drawing, parts, (x + indent, y), step, _TEXT, font)
     return np.asarray(canvas)
 
 
@@ -48,7 +50,7 @@ def _scaled(image: Image.Image) -> Image.Image:
     return image if factor == 1 else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def _wrapped(text: str, font: _Font, width: int) -> list[str]:
     rows = [""]
     for word in text.split():
         longer = f"{rows[-1]} {word}".strip()
@@ -57,6 +59,22 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
         else:
             rows[-1] = longer
     return rows
+
+
+def _write(
+    drawing: ImageDraw.ImageDraw,
+    rows: list[str],
+    at: tuple[int, int],
+    step: int,
+    colour: tuple[int, int, int],
+    font: _Font,
+) -> int:
+    """Write rows of text below each other, and return where the next one begins."""
+    x, y = at
+    for row in rows:
+        drawing.text((x, y), row, colour, font)
+        y += step
+    return y
 
 
 def _swatch(drawing: ImageDraw.ImageDraw, at: tuple[int, int], size: int, colours: list[tuple[int, int, int]]) -> int:

@@ -24,14 +24,14 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from radserve.dicom import codes as concepts
-from radserve.dicom.common import NOTICE, Context
+from radserve.dicom.common import Context
+from radserve.dicom.remarks import rejected_slices, remarks
 from radserve.dicom.segmentation import finding_label
-from radserve.schema.prediction import ImageResult, Prediction
+from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation, Volume
 
 _PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
-_UNDETERMINED: Final = codes.DCM.PresenceUndetermined
 _MAX_COMMENT: Final = 1024
 
 
@@ -44,8 +44,8 @@ def of_prediction(context: Context, result: Prediction) -> Comprehensive3DSR:
     else:
         assert result.threshold is not None  # a decision has a cut-off
         values = [_percent(codes.DCM.Probability, result.probabilities[positive]), _cut_off(result.threshold)]
-        groups = [_group(context, positive, values, _presence(result))]
-    return _report(context, groups, [*_decision(result), *comments([result])])
+        groups = [_group(context, positive, values, _presence(bool(result.positive), certain=not result.doubts))]
+    return _report(context, groups, [*_decision(result), *remarks([result])])
 
 
 def of_masks(
@@ -53,15 +53,16 @@ def of_masks(
 ) -> Comprehensive3DSR:
     """Return the report of a mask, or of the masks and the volume of a series; it refers to their segmentation."""
     label = finding_label(results)
-    marked = [result for result in results if result.positive]
-    presence = _presence(marked[0] if marked else results[0])
+    marked = any(result.positive for result in results)
+    certain = not any(result.doubts for result in results) and not rejected_slices(results, volume)
+    presence = _presence(marked, certain=certain)
     values = [_volume(volume)] if volume is not None and volume.ml is not None else []
     if len(results) == 1:
         values = [_area(results[0])]
     if results[0].threshold is not None:
         values.append(_cut_off(results[0].threshold))
     region = _region(context, mask, several=len(results) > 1) if marked else {}
-    return _report(context, [_group(context, label, values, presence, **region)], comments(results), [mask])
+    return _report(context, [_group(context, label, values, presence, **region)], remarks(results, volume), [mask])
 
 
 def positive_label(result: Prediction) -> str | None:
@@ -73,24 +74,13 @@ def positive_label(result: Prediction) -> str | None:
     return max((label for label in result.probabilities if label != result.label), key=result.probabilities.__getitem__)
 
 
-def comments(results: list[Any] | tuple[ImageResult, ...]) -> list[str]:
-    """Return what a reader must know besides the values."""
-    texts = dict.fromkeys(doubt for result in results for doubt in result.doubts)
-    unchecked = dict.fromkeys(name for result in results for name in result.unchecked)
-    if unchecked:
-        texts[f"Not stated by the file, so not checked: {', '.join(unchecked)}."] = None
-    if results[0].repair is not None:
-        texts[f"The image was changed before the analysis: {results[0].repair}."] = None
-    return [NOTICE, *texts]
-
-
 def _decision(result: Prediction) -> list[str]:
     return [] if result.positive is not None else [f"Most probable: {result.label}."]
 
 
-def _presence(result: ImageResult) -> QualitativeEvaluation:
-    value = codes.SCT.Present if result.positive else codes.SCT.Absent
-    return QualitativeEvaluation(codes.DCM.PresenceOfProperty, _UNDETERMINED if result.doubts else value)
+def _presence(positive: bool, *, certain: bool) -> QualitativeEvaluation:  # noqa: FBT001 - private
+    value = codes.SCT.Present if positive else codes.SCT.Absent
+    return QualitativeEvaluation(codes.DCM.PresenceOfProperty, value if certain else codes.DCM.PresenceUndetermined)
 
 
 def _percent(name: Code, share: float) -> Measurement:

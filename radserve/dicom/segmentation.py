@@ -11,24 +11,27 @@ from pydicom.sr.codedict import codes
 
 from radserve.dicom import codes as concepts
 from radserve.dicom.common import NOTICE, Context
+from radserve.dicom.remarks import remarks
 from radserve.dicom.source import Source
 from radserve.errors import DicomError
 from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.png import GrayPng
-from radserve.schema.segmentation import Segmentation
+from radserve.schema.segmentation import Segmentation, Volume
 
 _QUARTERS: Final[dict[Repair, int]] = {"rotate-90": 1, "rotate-180": 2, "rotate-270": 3}
 _COLOUR: Final = (255, 0, 255)  # as on the page
+_MAX_ST: Final = 1024  # characters of a short text (PS3.5 section 6.2)
 
 
-def of_masks(context: Context, results: tuple[Segmentation, ...]) -> SegmentationObject:
+def of_masks(context: Context, results: tuple[Segmentation, ...], volume: Volume | None = None) -> SegmentationObject:
     """Return the masks of the images of the context as one binary segmentation."""
     masks = [
         as_sent(result.mask, source, result.repair) > 0 for source, result in zip(context.sources, results, strict=True)
     ]
     label = finding_label(results)
     segment = _segment(context, label, codes.SCT.MorphologicallyAbnormalStructure, concepts.segment_type(label))
+    segment.SegmentDescription = " ".join(remarks(results, volume))[:_MAX_ST]
     return _object(context, masks, segment, SegmentationTypeValues.BINARY)
 
 
@@ -37,6 +40,7 @@ def of_heat_map(context: Context, result: Explanation) -> SegmentationObject:
     heat = as_sent(result.heat, context.first, result.repair)
     label = f"Areas that influenced: {result.label}"
     segment = _segment(context, label, codes.SCT.SpatialAndRelationalConcept, codes.DCM.Saliency)
+    segment.SegmentDescription = " ".join(["Relevance, not probability.", *remarks([result])])[:_MAX_ST]
     return _object(context, [heat], segment, SegmentationTypeValues.FRACTIONAL)
 
 
@@ -53,8 +57,9 @@ def as_sent(png: GrayPng, source: Source, repair: Repair | None) -> NDArray[np.u
 
 
 def finding_label(results: tuple[Segmentation, ...]) -> str:
-    """Return the label of marked areas."""
-    return next((result.label for result in results if result.positive), "lesion")
+    """Return the label of marked areas, whether there are any or not; an earlier server may leave it open."""
+    labels = (result.finding or (result.label if result.positive else None) for result in results)
+    return next((label for label in labels if label), "lesion")
 
 
 def _segment(context: Context, label: str, category: Any, kind: Any) -> SegmentDescription:

@@ -4,9 +4,11 @@ import hashlib
 import logging
 import re
 import struct
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
@@ -44,9 +46,10 @@ _VALID: Final[Mapping[str, re.Pattern[str]]] = {
     "StudyInstanceUID": re.compile(RE_VALID_UID),
     "SeriesInstanceUID": re.compile(RE_VALID_UID),
     "SOPInstanceUID": re.compile(RE_VALID_UID),
+    "FrameOfReferenceUID": re.compile(RE_VALID_UID),
 }
 """Values of other forms are left out: the result would be invalid."""
-_FAULTS: Final = (
+FAULTS: Final = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError),
     *(ValueError, struct.error),
 )
@@ -54,6 +57,33 @@ _MULTI_FRAME: Final = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneO
 _ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # its records quote names of patients
+
+
+class _Silence:
+    """Suppresses warnings in all threads while at least one of them needs it: Python's filters are process-wide."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._filters = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._users += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._filters.close()
+
+
+_SILENCE: Final = _Silence()
+_IS_QUIET: Final = ContextVar("_IS_QUIET", default=False)
+logging.getLogger("pydicom").addFilter(lambda _: not _IS_QUIET.get())
 
 
 @dataclass(frozen=True)
@@ -74,6 +104,14 @@ class Source:
         return str(self.dataset.SOPClassUID), str(self.dataset.SOPInstanceUID)
 
     @property
+    def spacing(self) -> tuple[float, float]:
+        """Distances of rows and columns in mm; zeros if they are unknown."""
+        groups = self.dataset.get("SharedFunctionalGroupsSequence") or [self.dataset]
+        measures = groups[0].get("PixelMeasuresSequence") or groups
+        rows, columns = _numbers(measures[0], "PixelSpacing", 2) or (0.0, 0.0)
+        return rows, columns
+
+    @property
     def has_position(self) -> bool:
         """Whether the place of the image in the patient is known."""
         return "FrameOfReferenceUID" in self.dataset
@@ -85,7 +123,7 @@ def read(content: bytes) -> Source:
         try:
             file = dcmread(BytesIO(content), stop_before_pixels=True, force=True)
             return Source(_reduced(file), hashlib.sha256(content).hexdigest())
-        except _FAULTS as error:
+        except FAULTS as error:
             # The message of the cause may quote the file.
             raise DicomError("The DICOM file is damaged; export it again.") from error
 
@@ -93,15 +131,23 @@ def read(content: bytes) -> Source:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress warnings of pydicom and highdicom: they quote values of attributes, which may identify a patient."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    _SILENCE.begin()
+    token = _IS_QUIET.set(True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.disabled = before
+        _IS_QUIET.reset(token)
+        _SILENCE.end()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Suppress warnings, and raise DicomError for what highdicom rejects; its own message may quote the file."""
+    with quiet():
+        try:
+            yield
+        except FAULTS as error:
+            raise DicomError("The DICOM file has attributes that its result cannot have; export it again.") from error
 
 
 def character_set(source: Source, texts: str) -> Any:
@@ -138,7 +184,7 @@ def _copy(file: Dataset, dataset: Dataset, keyword: str) -> None:
         pattern = _VALID.get(keyword)
         if value is not None and (pattern is None or pattern.fullmatch(str(value))):
             setattr(dataset, keyword, value)
-    except _FAULTS:
+    except FAULTS:
         return
 
 
@@ -150,7 +196,9 @@ def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
     directions = _numbers(orientation, "ImageOrientationPatient", 6)
     if spacing and place and directions:
         # Without a frame of reference, positions are comparable within a series.
-        dataset.FrameOfReferenceUID = file.get("FrameOfReferenceUID") or derived("frame", file.SeriesInstanceUID)
+        _copy(file, dataset, "FrameOfReferenceUID")
+        if not dataset.get("FrameOfReferenceUID"):
+            dataset.FrameOfReferenceUID = derived("frame", file.SeriesInstanceUID)
         dataset.PositionReferenceIndicator = file.get("PositionReferenceIndicator") or ""
         dataset.PixelSpacing, dataset.ImagePositionPatient = spacing, place
         dataset.ImageOrientationPatient = directions
@@ -198,6 +246,6 @@ def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
     try:
         value = dataset.get(keyword)
         numbers = [float(item) for item in (value if isinstance(value, MultiValue) else [value])]
-    except _FAULTS:
+    except FAULTS:
         return None
     return numbers if len(numbers) == count else None

@@ -73,10 +73,14 @@ class Mask(GrayPng):
 
 
 class Segmentation(ImageResult):
-    """Result of a segmentation model for one image; `box` is None if nothing is marked."""
+    """Result of a segmentation model for one image; `box` is None if nothing is marked.
+
+    `finding` is the label of marked pixels, also of an empty mask; None from a server of an earlier release.
+    """
 
     task: ClassVar[Literal["segmentation"]] = "segmentation"
 
+    finding: Text | None = None
     area: Area
     box: Box | None
     mask: Mask
@@ -105,6 +109,8 @@ class Segmentation(ImageResult):
             raise ValueError(f"area.fraction is {self.area.fraction}, but the mask marks {count} of {total}")
         if self.positive is not (count > 0):
             raise ValueError(f"positive is {self.positive}, but the mask marks {count} pixels")
+        if self.positive and self.finding not in (None, self.label):
+            raise ValueError(f"label is {self.label!r}, but the mask marks {self.finding!r}")
         if self.box != box:
             raise ValueError(f"box is {self.box}, but the box around the marked pixels is {box}")
         self._check_mm2(count)

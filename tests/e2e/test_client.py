@@ -150,7 +150,8 @@ def test_the_command_writes_dicom_objects_of_dicom_images(spots: Server, server:
     files = (tmp_path / "slice.dcm", tmp_path / "other.png")
     done = command("predict", "spots", *files, "--url", spots.url, "--json", "--dicom-out", out)
     assert done.returncode == 1, done.stderr
-    assert "The image is png, not DICOM" in done.stdout.splitlines()[1]
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["spot", "spot"]
+    assert "other.png: not written as DICOM. The image is png, not DICOM" in done.stderr
     written = sorted(out.iterdir())
     assert [path.name for path in written] == [
         *("film.sc.dcm", "film.seg.dcm", "film.sr.dcm"),

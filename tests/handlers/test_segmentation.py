@@ -103,7 +103,18 @@ def test_a_prediction_has_the_documented_keys(service: Segmentation) -> None:
     reply = answered(service, data)
     assert reply.media == "application/json"
     document = reply.json
-    assert list(document) == ["model", "label", "positive", "threshold", "area", "box", "mask", "image", *SCOPE]
+    assert list(document) == [
+        "model",
+        "label",
+        "positive",
+        "finding",
+        "threshold",
+        "area",
+        "box",
+        "mask",
+        "image",
+        *SCOPE,
+    ]
     assert document["model"] == {"name": "spots", "version": "1.0.0", "sha256": None}
     assert (document["label"], document["positive"], document["threshold"]) == ("spot", True, 0.5)
     assert set(document["area"]) == {"pixels", "fraction"}
@@ -126,6 +137,7 @@ def test_a_prediction_has_the_documented_keys(service: Segmentation) -> None:
 def test_an_image_without_a_finding_has_an_empty_mask_and_the_other_label(service: Segmentation) -> None:
     document = answered(service, saved(EMPTY, "PNG")).json
     assert (document["label"], document["positive"], document["box"]) == ("nothing", False, None)
+    assert document["finding"] == "spot"
     assert not mask(document).any()
 
 

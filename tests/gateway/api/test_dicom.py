@@ -1,11 +1,13 @@
 """Results as DICOM objects."""
 
+import asyncio
 import base64
 import email
 import email.policy
 import json
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +17,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from gateway.backends.base import ModelRequest, ModelResponse
+from gateway.history.sqlite import SqliteHistory
+from radserve.dicom.objects import encode
 from tests.gateway.api.test_predictions import instances, post
-from tests.gateway.fake_backend import json_response, respond
+from tests.gateway.application import running_client, services
+from tests.gateway.fake_backend import FakeBackend, json_response, respond
 from tests.radserve.dicom import examples
 
 Script = Callable[[ModelRequest], ModelResponse]
@@ -27,10 +32,10 @@ MASK = examples.blob(40, 56)
 PICTURE = ModelResponse(200, "image/png", examples.png(np.full((40, 56, 3), 120, dtype=np.uint8)))
 
 
-def document(result: Any) -> dict[str, Any]:
+def document(result: Any, name: str = "chest") -> dict[str, Any]:
     """Return a result as the server sends it, from the model that the requests name."""
     sent: dict[str, Any] = json.loads(json.dumps({**result.raw}))
-    return sent | {"model": {"name": "chest", "version": "1.0.0", "sha256": examples.SHA256}}
+    return sent | {"model": {"name": name, "version": "1.0.0", "sha256": examples.SHA256}}
 
 
 def classifier(explains: bool = True) -> Script:
@@ -104,16 +109,19 @@ def test_the_slices_of_a_series_are_answered_as_one_segmentation() -> None:
     rejection = {"status": 422, "title": "Unusable", "detail": "no image"}
 
     def script(request: ModelRequest) -> ModelResponse:
-        results = [document(examples.segmentation(content, MASK, [0.5, 0.75])) for content in slices]
+        results = [document(examples.segmentation(content, MASK, [0.5, 0.75]), "slices") for content in slices]
         pixels = 2 * int(MASK.sum())
         volume = {"slices": 3, "positive_slices": 2, "pixels": pixels, "reason": "a slice was rejected"}
         return json_response({"predictions": [*results, rejection], "volume": volume})
 
     body = instances(*slices, b"no image")
-    response = send(script, body, "application/dicom", **{"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    path = "/api/predictions/slices"
+    response = post(script, path, content=body, headers=headers | {"Accept": "application/dicom"})
     assert dcmread(BytesIO(response.content)).NumberOfFrames == 2
-    both = send(script, body, ALL, **{"Content-Type": "application/json"})
-    assert [item.Modality for item in parts(both)] == ["SR", "SEG"]
+    report, mask = parts(post(script, path, content=body, headers=headers | {"Accept": ALL}))
+    assert (report.Modality, mask.Modality) == ("SR", "SEG")
+    assert b"1 of 3 slices were not analysed." in encode(report)
 
 
 def test_a_json_body_gets_objects_of_its_image() -> None:
@@ -137,6 +145,37 @@ def test_what_does_not_exist_as_dicom_is_not_acceptable(
     response = send(script, content, accept, **{"Content-Type": "application/json"} if content[:1] == b"{" else {})
     assert response.status_code == 406
     assert detail in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "accept", "detail"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "application/dicom", "The image is png, not DICOM"),
+        (FILM[:140], ALL, "The DICOM file"),
+        (instances(FILM, SLICE), "application/dicom", "Several images have no common DICOM result"),
+        (instances(FILM, SLICE), "application/dicom;type=sc", "no common DICOM result"),
+    ],
+)
+def test_what_cannot_become_dicom_is_rejected_before_a_model_runs(content: bytes, accept: str, detail: str) -> None:
+    def script(request: ModelRequest) -> ModelResponse:
+        raise AssertionError(f"sent to {request.model}")
+
+    response = send(script, content, accept, **{"Content-Type": "application/json"} if content[:1] == b"{" else {})
+    assert (response.status_code, detail in response.json()["detail"]) == (406, True)
+
+
+def test_the_id_of_the_stored_result_is_a_header(tmp_path: Path) -> None:
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+
+    async def work() -> None:
+        async with running_client(services(FakeBackend(segmenter), history=history)) as client:
+            headers = {"Accept": "application/dicom"}
+            response = await client.post("/api/predictions/chest", content=SLICE, headers=headers)
+            (entry,) = (await client.get("/api/results")).json()["results"]
+            assert response.headers["x-result-id"] == entry["id"]
+
+    asyncio.run(work())
+    assert "x-result-id" not in send(segmenter, SLICE, "application/dicom").headers
 
 
 def test_json_is_preferred_where_a_client_says_so() -> None:

@@ -103,9 +103,10 @@ def segmentation(
     if spacing:
         area["mm2"] = count * spacing[0] * spacing[1]
         document["image"]["spacing"] = spacing
-    found = {"label": "tumour" if count else "background", "positive": count > 0, "threshold": 0.5, "box": box}
+    label = "tumour" if count else "background"
+    decision = {"label": label, "positive": count > 0, "finding": "tumour", "threshold": 0.5, "box": box}
     return Segmentation.model_validate(
-        document | found | {"area": area, "mask": _embedded(mask.astype(np.uint8) * np.uint8(255))}
+        document | decision | {"area": area, "mask": _embedded(mask.astype(np.uint8) * np.uint8(255))}
     )
 
 

@@ -22,6 +22,15 @@ def test_a_capture_shows_the_picture_between_notice_and_legend(shape: tuple[int,
     assert readers.problems(item, tmp_path) == []
 
 
+@pytest.mark.parametrize("shape", [(700, 31), (40, 56)])
+def test_no_text_of_a_capture_is_cut(shape: tuple[int, int]) -> None:
+    content = examples.image(*shape, modality="DX")
+    result = examples.explanation(content, np.resize(np.arange(256, dtype=np.uint8), shape))
+    item = dicom.of_image(content, result, examples.png(np.zeros((*shape, 3), dtype=np.uint8)))["sc"]
+    assert item.pixel_array[:, -1].max() == 0
+    assert item.Columns >= 480
+
+
 @pytest.mark.parametrize(("declared", "written"), [(None, "YES"), ("YES", "YES"), ("NO", "NO")])
 def test_a_capture_says_what_it_is(declared: str | None, written: str, tmp_path: Path) -> None:
     attributes: dict[str, Any] = {} if declared is None else {"BurnedInAnnotation": declared}

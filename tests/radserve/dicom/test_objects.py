@@ -1,6 +1,8 @@
 import logging
+import threading
 import warnings
 from datetime import UTC, datetime
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from radserve.dicom import codes
 from radserve.dicom import objects as dicom
+from radserve.dicom.source import quiet
 from radserve.errors import DicomError
 from tests.radserve.dicom import examples, readers
 
@@ -42,6 +46,7 @@ def test_a_repeated_request_gives_the_same_bytes(slice_objects: dict[Any, Datase
         {"model": {"name": "example", "version": "1.2.0", "sha256": "6" * 64}},
         {"repair": "invert"},
         {"assurances": {"prevalence": 0.1}},
+        {"domain": {"mode": "off"}},
         {"profile": {"name": "site", "sha256": "7" * 64}},
     ],
     ids=lambda change: next(iter(change)),
@@ -53,6 +58,13 @@ def test_another_archive_or_condition_gives_other_identifiers(
     assert {item.SOPInstanceUID for item in other.values()}.isdisjoint(
         item.SOPInstanceUID for item in slice_objects.values()
     )
+
+
+def test_a_file_with_other_pixels_gives_other_identifiers(slice_objects: dict[Any, Dataset]) -> None:
+    other = written(examples.image(PixelData=bytes(40 * 56)))
+    for kind, item in slice_objects.items():
+        assert item.SOPInstanceUID != other[kind].SOPInstanceUID
+        assert item.SeriesInstanceUID == other[kind].SeriesInstanceUID
 
 
 def test_objects_of_one_series_of_images_share_a_series_by_kind(slice_objects: dict[Any, Dataset]) -> None:
@@ -70,7 +82,11 @@ def test_identity_is_copied_and_nothing_else(slice_objects: dict[Any, Dataset]) 
             assert str(item[keyword].value) == str(source[keyword].value)
         assert b"a secret" not in dicom.encode(item)
         assert item.Manufacturer == "RadServe"
-        assert (item.ManufacturerModelName, item.SoftwareVersions) == ("example", "1.2.0")
+        assert (item.ManufacturerModelName, *item.SoftwareVersions) == (
+            "example",
+            "1.2.0",
+            f"RadServe {version('radserve')}",
+        )
         assert item.DeviceSerialNumber == examples.SHA256
 
 
@@ -117,6 +133,50 @@ def test_a_name_is_neither_logged_nor_part_of_a_warning(
     assert written(examples.image(PatientName="Secret"))["sr"].PatientName == "Secret"
     assert "Secret" not in caplog.text
     assert [str(item.message) for item in recwarn.list] == []
+
+
+def test_warnings_are_heard_again_once_no_thread_writes() -> None:
+    first_entered, second_entered = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quiet():
+            first_entered.set()
+            second_entered.wait(10)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    first_entered.wait(10)
+    with quiet():
+        second_entered.set()
+        thread.join()  # the first to begin ends first
+        warnings.warn("unheard", stacklevel=1)
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)
+    assert not logging.getLogger("pydicom").disabled
+
+
+def test_labels_without_a_public_code_have_different_private_ones() -> None:
+    labels = ("atelectasis left upper lobe", "atelectasis left lower lobe", "肺炎", "正常", "Mass!", "mass?")
+    values = [codes.finding(label).value for label in labels]
+    assert len(set(values)) == len(labels)
+    assert all(len(value) <= 16 and value.isascii() for value in values)
+
+
+def test_an_invalid_frame_of_reference_is_not_copied() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = examples.image(FrameOfReferenceUID="1.02.3")
+    item = written(content)["seg"]
+    assert item.FrameOfReferenceUID.startswith("2.25.")
+
+
+def test_what_highdicom_rejects_is_an_error_that_does_not_quote_the_file() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = examples.image(PatientBirthDate="20209999")
+    with pytest.raises(DicomError, match="attributes that its result cannot have") as error:
+        written(content)
+    assert isinstance(error.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])

@@ -65,7 +65,7 @@ def test_a_model_without_a_decision_reports_all_probabilities_the_highest_first(
     )
     item = dicom.of_image(content, result)["sr"]
     text = readers.report_text(item, tmp_path)
-    assert text.index('(393564001,SCT,"Glioma")') < text.index('(PITUITARY_ADENOM,99RADSERVE,"pituitary adenoma")')
+    assert text.index('(393564001,SCT,"Glioma")') < text.index('(PITUITARY_3D89FD,99RADSERVE,"pituitary adenoma")')
     assert "Most probable: glioma." in text
     # dciodvfy knows public coding schemes only.
     (warning,) = readers.problems(item, tmp_path)
@@ -98,3 +98,4 @@ def test_an_empty_mask_reports_the_finding_as_absent(tmp_path: Path) -> None:
     text = report(examples.segmentation(content, examples.blob(40, 56) & False, [0.5, 0.75]), content, tmp_path)
     assert '(272519000,SCT,"Absent")' in text
     assert '"Area")="0.0" (mm2,UCUM,"square millimeter")' in text
+    assert "(108369006,SCT," in text  # neoplasm, as where some is marked

@@ -12,6 +12,7 @@ from pydicom.uid import EnhancedMRImageStorage
 from radserve.dicom import objects as dicom
 from radserve.dicom.objects import encode
 from radserve.errors import DicomError
+from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation, Series
 from tests.radserve.dicom import examples, readers
 
@@ -87,6 +88,7 @@ def test_a_heat_map_is_a_fractional_segmentation_with_the_same_256_levels(
     assert (item.SegmentationType, item.MaximumFractionalValue) == ("FRACTIONAL", 255)
     assert np.array_equal(written(item).pixel_array, heat)
     (segment,) = item.SegmentSequence
+    assert segment.SegmentDescription.startswith("Relevance, not probability. For research use only.")
     assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Saliency"
     assert readers.problems(item, tmp_path) == []
 
@@ -135,10 +137,60 @@ def test_a_series_without_marks_is_valid(tmp_path: Path) -> None:
     assert [problem for item in objects.values() for problem in readers.problems(item, tmp_path)] == []
 
 
-def test_slices_of_two_series_are_rejected() -> None:
+def test_a_mask_is_of_the_same_finding_whether_it_is_empty_or_not() -> None:
+    segments = []
+    for marked in (True, False):
+        content = examples.image()
+        item = dicom.of_image(content, examples.segmentation(content, examples.blob(40, 56) & marked))["seg"]
+        segments.append(item.SegmentSequence[0])
+    assert {segment.TrackingUID for segment in segments} == {segments[0].TrackingUID}
+    assert {segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for segment in segments} == {"Neoplasm"}
+
+
+UNLIKE = {"mode": "warn", "status": "unlike", "score": 3.0, "limit": 2.0, "percentile": 99.9}
+NORMAL = UNLIKE | {"status": "normal", "score": 1.0}
+
+
+def test_a_doubt_about_one_slice_makes_the_series_undetermined(tmp_path: Path) -> None:
+    contents, results = series([True, False, False], domain=NORMAL)
+    doubtful = examples.segmentation(contents[2], examples.blob(31, 17) & False, [0.5, 0.75], domain=UNLIKE)
+    objects = dicom.of_series(
+        contents, results.model_copy(update={"predictions": (*results.predictions[:2], doubtful)})
+    )
+    text = readers.report_text(objects["sr"], tmp_path)
+    assert "Presence Undetermined" in text
+    remark = "Unlike the training images: do not rely on the label. (1 of 3 slices)"
+    assert remark in text
+    assert remark in objects["seg"].SegmentSequence[0].SegmentDescription
+
+
+def test_rejected_slices_make_the_series_undetermined(tmp_path: Path) -> None:
+    contents, results = series([False])
+    rejection = RejectedImage(status=422, title="Unusable", detail="unlike")
+    volume = {"slices": 4, "positive_slices": 0, "pixels": 0, "reason": "No volume: 3 of 4 slices have no mask."}
+    incomplete = Series.model_validate({"predictions": [*results.predictions, *[rejection] * 3], "volume": volume})
+    objects = dicom.of_series([*contents, None, None, None], incomplete)
+    text = readers.report_text(objects["sr"], tmp_path)
+    assert "Presence Undetermined" in text
+    assert "3 of 4 slices were not analysed." in text
+    assert "No volume: 3 of 4 slices have no mask." in text
+    assert [problem for item in objects.values() for problem in readers.problems(item, tmp_path)] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"SeriesInstanceUID": f"{examples.ROOT}99"}, "several series"),
+        ({"StudyInstanceUID": f"{examples.ROOT}99"}, "different StudyInstanceUID"),
+        ({"PatientID": "4712"}, "different PatientID"),
+        ({"PatientName": "Roe^Jane"}, "different PatientName"),
+        ({"PixelSpacing": [0.5, 0.5]}, "different PixelSpacing"),
+    ],
+)
+def test_slices_that_do_not_belong_together_are_rejected(change: dict[str, Any], message: str) -> None:
     contents, results = series([True, True])
-    contents[1] = examples.image(31, 17, SeriesInstanceUID=f"{examples.ROOT}99")
+    contents[1] = examples.image(31, 17, **change)
     second = examples.segmentation(contents[1], examples.blob(31, 17), [0.5, 0.75])
     mixed = results.model_copy(update={"predictions": (results.predictions[0], second)})
-    with pytest.raises(DicomError, match="several series"):
+    with pytest.raises(DicomError, match=message):
         dicom.of_series(contents, mixed)

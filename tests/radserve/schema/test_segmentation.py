@@ -82,6 +82,7 @@ TALL = np.ascontiguousarray(marked().T)
         ({"positive": None, "threshold": None}, "positive is None, but the mask marks 20"),
         ({"threshold": None}, "positive is True while threshold is None"),
         ({"box": None}, "box is None, but"),
+        ({"finding": "another"}, "the mask marks 'another'"),
         ({"label": ""}, "label' has value ''"),
         ({"status": 500}, "problem details"),
     ],
