@@ -32,7 +32,6 @@ _ACTIONS: Final[Mapping[Verb, tuple[str, str, str]]] = {
 """Prefix of the operation id, verb of the summary, and what the response contains."""
 _PROBLEMS: Final = problems.document(400, 401, 403, 404, 405, 406, 408, 413, 415, 422, 429, 500, 502, 503, 504)
 _EXAMPLE: Final = {"example": examples.PREDICTION}
-_DICOM: Final = {dicom.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _BODIES: Final = "The path also accepts the other bodies that this API documents, whatever the method."
 
 
@@ -93,7 +92,7 @@ def _success(verb: Verb) -> dict[str, Any]:
         "description": "The model server's prediction with `id`, `time`, `filename` and `history`.",
     }
     events = {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}, "example": examples.EVENTS}}
-    return success | {"content": ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}) | events | _DICOM}
+    return success | {"content": ({model_response.JSON: _EXAMPLE} if verb == "predictions" else {}) | events}
 
 
 _add_routes("predictions")
