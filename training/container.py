@@ -3,6 +3,7 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
 
+import csv
 import json
 import logging
 import pickle
@@ -21,6 +22,7 @@ _STARTED: Final = ("training.yaml", "command.txt", "training_images.txt")
 _REASON: Final = 1024  # characters that SageMaker shows
 _OWN: Final = ("sagemaker_", "_")
 """Prefixes of the hyper-parameters that SageMaker's SDK and its tuning jobs add."""
+_DRIVER: Final = Path("/proc/driver/nvidia")
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,9 @@ def read(root: Path) -> Job:
     values = {
         key: str(value) for key, value in _load(config / "hyperparameters.json").items() if not key.startswith(_OWN)
     }
-    model, version, trials, storage = (_text(values.pop(key, "")) for key in ("model", "version", "trials", "storage"))
+    model, version, trials, storage = (
+        _text(key, values.pop(key, "")) for key in ("model", "version", "trials", "storage")
+    )
     if not model:
         raise JobError("hyperparameters.json: 'model' is missing; set it to the name of the model to train.")
     data, recipe = _channels(root, _load(config / "inputdataconfig.json"))
@@ -68,16 +72,33 @@ def write_failure(root: Path, error: Exception) -> None:
     path.write_text(f"{type(error).__name__}: {error}"[:_REASON], encoding="utf-8")
 
 
+def log_device(driver: Path = _DRIVER) -> None:
+    """Log what trains; warn if the kernel has NVIDIA's driver, but the container cannot use it."""
+    import torch
+
+    if torch.cuda.is_available():
+        _log.info("training on %s", torch.cuda.get_device_name())
+    elif (driver / "version").exists():
+        _log.warning(
+            "training on the CPU: the machine has an NVIDIA GPU, but CUDA is unavailable; check the container's "
+            "runtime, NVIDIA_DRIVER_CAPABILITIES and the driver's version"
+        )
+    else:
+        _log.info("training on the CPU")
+
+
 def can_resume(out: Path) -> bool:
     """Whether a folder of checkpoints has a run that can be continued; what remains of another one is deleted.
 
     SageMaker copies each file to S3 when it changes, so after an interruption the two checkpoints can be of different
-    epochs. A best one that is newer than the last is replaced when its epoch is repeated; an older one would be
-    released as the best, so the run starts again, with the same result.
+    epochs, and `epochs.csv` can lack some. A best one that is newer than the last is replaced when its epoch is
+    repeated; an older one would be released as the best, so the run starts again, with the same result.
     """
     from training.fit import BEST, LAST  # imports torch
 
-    if all((out / name).is_file() for name in (*_STARTED, BEST, LAST)) and _agree(out / BEST, out / LAST):
+    if all((out / name).is_file() for name in (*_STARTED, BEST, LAST)) and _agree(
+        out / BEST, out / LAST, out / "epochs.csv"
+    ):
         return True
     for name in (BEST, LAST):
         if (out / name).exists():
@@ -86,15 +107,27 @@ def can_resume(out: Path) -> bool:
     return False
 
 
-def _agree(best: Path, last: Path) -> bool:
+def _agree(best: Path, last: Path, table: Path) -> bool:
     import torch
 
     try:
         states = [torch.load(path, map_location="cpu", weights_only=True) for path in (best, last)]
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
         return False
+    if not _has_epochs(table, states[1]["epoch"] + 1):
+        return False
     scores = [_best_score(state) for state in states]
     return bool(states[0]["epoch"] > states[1]["epoch"] or scores[0] == scores[1])
+
+
+def _has_epochs(table: Path, count: int) -> bool:
+    """Whether the table begins with complete rows of the first epochs."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [[float(value) for value in row.values()] for row in csv.DictReader(file)]
+    except (OSError, TypeError, ValueError, csv.Error):
+        return False
+    return [row[0] for row in rows[:count]] == list(range(count))
 
 
 def _best_score(state: Mapping[str, Any]) -> float | None:
@@ -128,8 +161,11 @@ def _load(path: Path) -> dict[str, Any]:
     return document
 
 
-def _text(value: str) -> str | None:
+def _text(key: str, value: str) -> str | None:
     """Return a value without the quotes of JSON, which SageMaker's SDK adds; None if it is empty."""
     if value.startswith('"'):
-        value = str(yaml.safe_load(value))
+        try:
+            value = str(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise JobError(f"hyperparameters.json: {key} has value {value!r}; invalid YAML: {error}") from error
     return value or None

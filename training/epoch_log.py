@@ -43,10 +43,13 @@ class EpochLog(Callback):
         row |= {key: round(float(trainer.callback_metrics[key]), 6) for key in self._columns}
         row["seconds"] = round(time.monotonic() - self._start, 1)
         self._rows.append(row)
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+        # In one step, because a job in the cloud may be killed, or copy the file, at any time.
+        temporary = self._path.with_suffix(".part")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(self._rows)
+        temporary.replace(self._path)
         _log.info(
             "epoch %d of %s: training loss %.4f, validation loss %.4f, %s %.4f (%.0f s)",
             row["epoch"] + 1,

@@ -4,6 +4,7 @@ Several workers can share a study. A worker records a heartbeat; a trial without
 """
 
 import logging
+import math
 import shutil
 import time
 import warnings
@@ -18,8 +19,9 @@ import stamina
 import yaml
 from lightning.pytorch.callbacks import Callback
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from handlers import recipe as recipes
@@ -38,6 +40,10 @@ _ATTEMPTS: Final = 6
 _HEARTBEAT: Final = 30  # seconds
 _GRACE: Final = 180  # seconds without a heartbeat after which a trial fails
 _POLL: Final = 5.0  # seconds between looks at the trials of other workers
+_WITHOUT_HEARTBEAT: Final = text(
+    "SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = :study AND state = 'RUNNING' "
+    "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+)
 _FINISHED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
 _log = logging.getLogger(__name__)
 
@@ -61,9 +67,10 @@ def tune(folder: Path, data: Path, out: Path, options: Options) -> optuna.Study:
     if not config.tune:
         raise SettingsError(f"{folder / BEST}: has no key 'tune'. Add the keys to search and their ranges.")
     out.mkdir(parents=True, exist_ok=True)
-    study = _study(recipe.name, config, out, options)
+    storage = _storage(options.storage or f"sqlite:///{out.resolve() / 'study.db'}")
+    study = _study(recipe.name, config, storage, options)
     loaded = training_data.load(recipe, config, data)
-    _search(study, lambda trial: _trial(trial, recipe, config, loaded, out, options), options.trials)
+    _search(study, storage, lambda trial: _trial(trial, recipe, config, loaded, out, options), options.trials)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         _log.info("no trial was completed; run more trials")
         return study
@@ -104,7 +111,7 @@ class _SurplusError(Exception):
     """Other workers took the last trials at the same moment."""
 
 
-def _search(study: optuna.Study, objective: Callable[[optuna.Trial], float], total: int) -> None:
+def _search(study: optuna.Study, storage: RDBStorage, objective: Callable[[optuna.Trial], float], total: int) -> None:
     """Run trials until the study has `total` finished ones; wait for those of other workers, which may fail."""
 
     def limited(trial: optuna.Trial) -> float:
@@ -124,19 +131,37 @@ def _search(study: optuna.Study, objective: Callable[[optuna.Trial], float], tot
                 _log.info("waiting for %d trials of other workers", _count(study, (TrialState.RUNNING,)))
             waiting = True
             time.sleep(_POLL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            fail_stale_trials(study)
+        _fail_stale(study, storage)
+
+
+def _fail_stale(study: optuna.Study, storage: RDBStorage) -> None:
+    """Fail the trials of dead workers.
+
+    Optuna never fails a trial without any heartbeat, whose worker was killed before the first one, or is of a release
+    without heartbeats. It gets one here, after which the grace period begins.
+    """
+    with storage.engine.connect() as connection:
+        trials = connection.scalars(_WITHOUT_HEARTBEAT, {"study": study.study_name}).all()
+    for trial in trials:
+        storage.record_heartbeat(trial)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        fail_stale_trials(study)
+
+
+def _log_stale(study: optuna.Study, trial: FrozenTrial) -> None:
+    del study
+    _log.warning("trial %d: failed, because its worker has died", trial.number)
 
 
 def _count(study: optuna.Study, states: Sequence[TrialState]) -> int:
     return len(study.get_trials(deepcopy=False, states=tuple(states)))
 
 
-def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.Study:
+def _study(name: str, config: Settings, storage: RDBStorage, options: Options) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning is a failed trial, whose error is raised
     study = optuna.create_study(
-        storage=_storage(options.storage or f"sqlite:///{out.resolve() / 'study.db'}"),
+        storage=storage,
         study_name=name,
         direction="maximize",
         load_if_exists=True,
@@ -148,14 +173,20 @@ def _study(name: str, config: Settings, out: Path, options: Options) -> optuna.S
     return study
 
 
-def _storage(url: str) -> BaseStorage:
+def _storage(url: str) -> RDBStorage:
     """Open a storage; retries, because creating the tables fails in all but one of several concurrent workers."""
     retrying = stamina.RetryingCaller(attempts=_ATTEMPTS, wait_initial=0.5).on(SQLAlchemyError)
     try:
         with warnings.catch_warnings():
             # Optuna marks heartbeats as experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return retrying(RDBStorage, url, heartbeat_interval=_HEARTBEAT, grace_period=_GRACE)
+            return retrying(
+                RDBStorage,
+                url,
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=_log_stale,
+            )
     except (ImportError, SQLAlchemyError) as error:  # the driver of a database may be missing
         raise RunError(f"Cannot open the storage of the study: {error}") from error
 
@@ -172,7 +203,12 @@ def _trial(
         callbacks=[_Pruning(trial)],
     )
     _log.info("trial %d: %s", trial.number, values)
-    return fit(recipe, settings.change(config, values), data, run)
+    score = fit(recipe, settings.change(config, values), data, run)
+    if not math.isfinite(score):
+        # A failed trial would be replaced, again and again, and the sampler would not learn from it.
+        _log.warning("trial %d: diverged, no epoch has a score; pruned", trial.number)
+        raise optuna.TrialPruned("the training diverged")
+    return score
 
 
 def _suggest(trial: optuna.Trial, key: str, space: Space) -> Any:

@@ -1,17 +1,22 @@
 """`radserve deploy train`: trains a model in a SageMaker training job."""
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from radserve.cli.options import argument, option, setting, with_groups
 from radserve.deploy import training_job
 from radserve.deploy.aws_clients import Cloud, readable_errors, select
-from radserve.deploy.errors import SettingsError
+from radserve.deploy.errors import SettingsError, TrainingJobError
 from radserve.deploy.training_job import State, TrainingJob
+
+_OPTIONS: Final = {"model": "NAME", "version": "--version", "trials": "--trials", "storage": "--storage"}
+_IGNORED: Final = ("_", "sagemaker_")
+"""Prefixes of hyper-parameters that the container ignores, because SageMaker's own tools add them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Options:
     max_wait_hours: int | None = option(
         None, "With --spot, stop it after this time, including waiting. Default: twice --max-hours.", min=1
     )
-    checkpoints: str | None = option(None, "s3:// URL of the checkpoints. Default: below --output and the job's name.")
+    checkpoints: str | None = option(
+        None, "s3:// URL of the checkpoints; a folder per job with --jobs. Default: below --output and the job's name."
+    )
     subnet: list[str] | None = option(None, "Run in this subnet of a VPC; repeatable.")
     security_group: list[str] | None = option(None, "Security group in the VPC; repeatable.")
     trials: int | None = option(None, "Search for better settings with this number of trials of all jobs.", min=1)
@@ -92,15 +99,13 @@ def train(
          why
     2    an option is invalid; nothing was started
     """
-    _check(options, register)
     job = options.job_()
+    _check(options, register)
     with readable_errors():
         select(options.region, options.profile)
         cloud = Cloud(options.region, options.profile)
-        states = [_start(cloud, job, name) for name in _names(options, job)]
-        if not (wait or register):
-            return
-        states = [_follow(cloud, state.name) for state in states]
+        states = [_start(cloud, _own_checkpoints(options, job, name), name) for name in _names(options, job)]
+        states = _require_success(cloud, states, follow=wait or register is not None)
         if register:
             _register(cloud, states[0], register, signing_key)
 
@@ -127,6 +132,27 @@ def _check(options: Options, register: str | None) -> None:
 def _names(options: Options, job: TrainingJob) -> list[str]:
     name = options.job or job.default_name()
     return [name] if options.jobs == 1 else [f"{name}-{number}" for number in range(1, options.jobs + 1)]
+
+
+def _own_checkpoints(options: Options, job: TrainingJob, name: str) -> TrainingJob:
+    """Return a job that shares its checkpoints with no other job of the call."""
+    if options.checkpoints is None or options.jobs == 1:
+        return job
+    return replace(job, checkpoints=f"{options.checkpoints.rstrip('/')}/{name}")
+
+
+def _require_success(cloud: Cloud, states: Sequence[State], *, follow: bool) -> list[State]:
+    """Look at all jobs before raising the errors of those that failed; return their last states."""
+    last, errors = [], []
+    for state in states:
+        try:
+            last.append(_follow(cloud, state.name) if follow else state)
+            training_job.require_success(last[-1])
+        except TrainingJobError as error:
+            errors.append(str(error))
+    if errors:
+        raise TrainingJobError("\n".join(errors))
+    return last
 
 
 def _start(cloud: Cloud, job: TrainingJob, name: str) -> State:
@@ -156,4 +182,7 @@ def _parameter(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise SettingsError(f"--set {text}: expected key=value.")
+    if key in _OPTIONS or key.startswith(_IGNORED):
+        hint = f"; use {_OPTIONS[key]}" if key in _OPTIONS else ""
+        raise SettingsError(f"--set {text}: {key!r} is reserved{hint}.")
     return key, value

@@ -41,6 +41,7 @@ def sagemaker_train(
     try:
         job = container.read(root)
         prepare(None, module)
+        container.log_device()
         with tempfile.TemporaryDirectory(prefix="radserve-") as scratch:
             folder = _model_folder(job, archives, Path(scratch) / "archives")
             check_data(folder, job.data, job.overrides)

@@ -27,7 +27,18 @@ METRICS: Final = {
 """Regular expressions with which SageMaker reads metrics from the log (training/epoch_log.py)."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
-_COMPARED: Final = ("RoleArn", "HyperParameters", "InputDataConfig", "OutputDataConfig", "CheckpointConfig")
+_COMPARED: Final = (
+    "RoleArn",
+    "HyperParameters",
+    "AlgorithmSpecification",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "CheckpointConfig",
+    "ResourceConfig",
+    "StoppingCondition",
+    "VpcConfig",
+    "EnableManagedSpotTraining",
+)
 _HOUR: Final = 3600
 _POLL: Final = 20.0
 
@@ -113,6 +124,7 @@ class State:
     reason: str
     metrics: Mapping[str, float]
     artifact: str  # s3:// URL of model.tar.gz
+    continuation: str  # options of a job that continues this one
 
     @property
     def is_running(self) -> bool:
@@ -143,7 +155,7 @@ def start(cloud: Cloud, job: TrainingJob, name: str | None = None) -> tuple[Stat
             return _state(_describe(cloud, name) or {"TrainingJobName": name, "TrainingJobStatus": "InProgress"}), True
         existing = _describe(cloud, name)
         assert existing is not None
-    if different := [key for key in _COMPARED if not _agrees(request.get(key, {}), existing.get(key, {}))]:
+    if different := _differences(request, existing):
         raise TrainingJobError(f"A different job is named {name} ({', '.join(different)}); choose another --job.")
     return _state(existing), False
 
@@ -166,20 +178,20 @@ def follow(cloud: Cloud, name: str, poll: float = _POLL) -> Iterator[State]:
             yield state
             last = state
         if not state.is_running:
-            _require_complete(state, document.get("CheckpointConfig", {}).get("S3Uri", ""))
+            require_success(state)
             return
         time.sleep(poll)
 
 
-def _require_complete(state: State, checkpoints: str) -> None:
-    """Raise TrainingJobError if a job has failed or was stopped."""
-    if state.status == "Completed":
+def require_success(state: State) -> None:
+    """Raise TrainingJobError, with SageMaker's reason, if a job has failed or was stopped."""
+    if state.is_running or state.status == "Completed":
         return
     step = f" ({state.step})" if state.step != state.status else ""
     reason = with_advice(f"{state.name}: {state.status}{step}: {state.reason or 'no reason given'}").rstrip(".")
     raise TrainingJobError(
-        f"{reason}. The log is in /aws/sagemaker/TrainingJobs. To continue after the last complete epoch, "
-        f"choose another --job, with --checkpoints {checkpoints}."
+        f"{reason}. The log is in /aws/sagemaker/TrainingJobs. To continue after what is complete, "
+        f"choose another --job, with {state.continuation}."
     )
 
 
@@ -209,7 +221,8 @@ def register(cloud: Cloud, state: State, store: Store) -> Transfer:
 
 
 def _channel(name: str, url: str) -> dict[str, Any]:
-    source = {"S3DataType": "S3Prefix", "S3Uri": url, "S3DataDistributionType": "FullyReplicated"}
+    folder = f"{url.rstrip('/')}/"  # without the slash, the prefix would include other folders, like NAME_old
+    source = {"S3DataType": "S3Prefix", "S3Uri": folder, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
@@ -225,6 +238,20 @@ def _describe(cloud: Cloud, name: str) -> dict[str, Any] | None:
     return document
 
 
+def _differences(request: Mapping[str, Any], existing: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which an existing job differs from a request, except for the metrics."""
+    wanted: dict[str, Any] = {key: request.get(key) or None for key in _COMPARED}
+    wanted["AlgorithmSpecification"] = {**request["AlgorithmSpecification"]}
+    del wanted["AlgorithmSpecification"]["MetricDefinitions"]
+    # SageMaker adds no hyper-parameters, so an additional one is a difference.
+    return [
+        key
+        for key, value in wanted.items()
+        if not _agrees(value, existing.get(key) or None)
+        or (key == "HyperParameters" and len(value) != len(existing[key]))
+    ]
+
+
 def _agrees(wanted: Any, existing: Any) -> bool:
     """Whether the description of a job has what was requested; SageMaker adds keys with defaults."""
     if isinstance(wanted, dict) and isinstance(existing, dict):
@@ -235,6 +262,7 @@ def _agrees(wanted: Any, existing: Any) -> bool:
 
 
 def _state(document: Mapping[str, Any]) -> State:
+    has_storage = "storage" in document.get("HyperParameters", {})  # of a search, which continues in its database
     return State(
         document["TrainingJobName"],
         document["TrainingJobStatus"],
@@ -242,4 +270,7 @@ def _state(document: Mapping[str, Any]) -> State:
         document.get("FailureReason", ""),
         {item["MetricName"]: item["Value"] for item in document.get("FinalMetricDataList", ())},
         document.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""),
+        "the same --storage"
+        if has_storage
+        else f"--checkpoints {document.get('CheckpointConfig', {}).get('S3Uri', '')}",
     )

@@ -76,6 +76,9 @@ def test_an_invalid_configuration_is_named(tmp_path: Path) -> None:
     root = make_root(tmp_path, {"model": "chest", "trials": "many"})
     with pytest.raises(JobError, match=r"trials has value 'many'"):
         container.read(root)
+    _change(root, "hyperparameters", {"model": "chest", "version": '"1.1'})
+    with pytest.raises(JobError, match=r'version has value \'"1\.1\'; invalid YAML'):
+        container.read(root)
     _change(root, "hyperparameters", {})
     with pytest.raises(JobError, match="'model' is missing"):
         container.read(root)
@@ -99,6 +102,8 @@ def test_an_invalid_configuration_is_named(tmp_path: Path) -> None:
 def test_checkpoints_that_do_not_belong_together_are_not_resumed(tmp_path: Path) -> None:
     for name in ("training.yaml", "command.txt", "training_images.txt"):
         (tmp_path / name).touch()
+    table = tmp_path / "epochs.csv"
+    table.write_text("epoch,loss\n" + "".join(f"{epoch},0.5\n" for epoch in range(4)))
 
     def save(best: tuple[int, float], last: tuple[int, float]) -> None:
         for name, (epoch, score) in (("best.ckpt", best), ("last.ckpt", last)):
@@ -115,6 +120,22 @@ def test_checkpoints_that_do_not_belong_together_are_not_resumed(tmp_path: Path)
     save((1, 0.5), (3, 0.5))
     (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:100])
     assert not container.can_resume(tmp_path)
+    for rows in ("epoch,loss\n0,0.5\n1,0.5\n2,0.5\n", "epoch,loss\n0,0.5\n1,0.5\n2,0.5\n3", "", "\0"):
+        save((1, 0.5), (3, 0.5))
+        table.write_text(rows)
+        assert not container.can_resume(tmp_path)
+
+
+def test_a_gpu_without_cuda_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        container.log_device(tmp_path)
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "training on the CPU" in caplog.text
+        (tmp_path / "version").touch()
+        container.log_device(tmp_path)
+    assert caplog.records[-1].levelname == "WARNING"
+    assert "has an NVIDIA GPU, but CUDA is unavailable" in caplog.text
 
 
 @pytest.fixture

@@ -51,6 +51,16 @@ def test_a_resumed_run_replaces_repeated_rows_and_keeps_earlier_ones(tmp_path: P
     ]
 
 
+def test_the_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "epochs.csv"
+    log = EpochLog(path, "dice")
+    _epoch(log, 0, 0.5)
+    with path.open() as before:
+        _epoch(log, 1, 0.5)
+        assert len(before.readlines()) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_log_names_the_metric(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="training.epoch_log"):
         _epoch(EpochLog(tmp_path / "epochs.csv", "dice"), 3, 0.75)

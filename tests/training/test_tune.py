@@ -13,7 +13,7 @@ from PIL import Image
 
 from training import settings
 from training.errors import RunError, SettingsError
-from training.tune import Options, _search, tune
+from training.tune import Options, _search, _storage, tune
 
 from .conftest import ROOT, copy_archive
 
@@ -134,9 +134,41 @@ def test_two_processes_share_the_trials_of_one_study_and_replace_that_of_a_dead_
     assert settings_files[0] == settings_files[1]
 
 
+def test_a_trial_without_any_heartbeat_is_replaced(tmp_path: Path) -> None:
+    """Its worker was killed before the first one, or is of a release without heartbeats."""
+    storage = _storage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.create_study(storage=storage, study_name="s")
+    study.ask()
+
+    def wait(_seconds: float) -> None:
+        with storage.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-100 seconds')")
+        waits.append(1)
+        assert len(waits) < 4
+
+    waits: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.tune.time.sleep", wait)
+        _search(study, storage, lambda _trial: 1.0, 1)
+    assert _states(study) == [TrialState.FAIL, TrialState.COMPLETE]
+    assert len(waits) == 3  # a heartbeat of now, and a grace period of 180 seconds
+
+
+def test_a_trial_that_diverges_counts_but_is_not_the_best(
+    folder: Path, photographs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = "tune={learning_rate: {low: 1.0e+30, high: 1.0e+31}}"
+    with caplog.at_level("WARNING"):
+        study = tune(folder, photographs, tmp_path / "study", _options(1, changed))
+    assert _states(study) == [TrialState.PRUNED]
+    assert "trial 0: diverged" in caplog.text
+    assert not (tmp_path / "study" / "training.yaml").exists()
+
+
 def test_workers_that_start_the_last_trial_at_once_run_it_once(tmp_path: Path) -> None:
     """Each sees the other's trial only after it has created its own."""
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="s")
+    storage = _storage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.create_study(storage=storage, study_name="s")
     other = optuna.load_study(study_name="s", storage=study._storage)
     ran: list[optuna.Trial] = []
     ask = study.ask
@@ -155,7 +187,7 @@ def test_workers_that_start_the_last_trial_at_once_run_it_once(tmp_path: Path) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.tune.time.sleep", lambda _seconds: other.tell(ran[0], 2.0))
-        _search(study, objective, 1)
+        _search(study, storage, objective, 1)
     assert numbers == []
     assert _states(study) == [TrialState.COMPLETE, TrialState.FAIL]
 

@@ -12,6 +12,7 @@ moto 5.2 executes change sets incompletely and lacks some resource types. This m
 - Instances of launch templates, and deletion of route tables.
 - Public parameters of AMIs that moto does not list.
 - Quotas of EC2 in vCPUs.
+- Training jobs named `lost` or `lost-1` fail.
 - Types of `MISSING` with a physical ID and attributes, so that references to them resolve. No other API of moto knows
   them.
 """
@@ -30,6 +31,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.route_tables import RouteTable
 from moto.elbv2 import models as elbv2
+from moto.sagemaker.models import FakeTrainingJob
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import main
 from moto.servicequotas.models import ServiceQuotasBackend
@@ -331,6 +333,19 @@ def add_quotas() -> None:
     ServiceQuotasBackend.get_service_quota = get  # type: ignore[method-assign]
 
 
+def fail_training_jobs() -> None:
+    """Let training jobs fail, which moto completes at once."""
+    plain = FakeTrainingJob.__init__
+
+    def init(self: Any, *arguments: Any, **keywords: Any) -> None:
+        plain(self, *arguments, **keywords)
+        if self.training_job_name in ("lost", "lost-1"):
+            self.training_job_status = self.secondary_status = "Failed"
+            self.failure_reason = "InternalServerError"
+
+    FakeTrainingJob.__init__ = init  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     add_types()
     fill_functions()
@@ -343,4 +358,5 @@ if __name__ == "__main__":
     start_from_templates()
     add_images()
     add_quotas()
+    fail_training_jobs()
     main(["-H", "127.0.0.1", "-p", sys.argv[1]])

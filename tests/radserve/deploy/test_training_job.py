@@ -57,7 +57,8 @@ def test_a_job_is_started_once_with_all_its_settings(aws: Aws) -> None:
     }  # fmt: skip
     assert (job["RoleArn"], job["AlgorithmSpecification"]["TrainingImage"]) == (ROLE, IMAGE)
     channels = {item["ChannelName"]: item["DataSource"]["S3DataSource"]["S3Uri"] for item in job["InputDataConfig"]}
-    assert channels == {"training": "s3://films/cifar10", "recipe": "s3://films/recipe"}
+    # Without the slash, the prefix would include the folder cifar10_old.
+    assert channels == {"training": "s3://films/cifar10/", "recipe": "s3://films/recipe/"}
     assert job["OutputDataConfig"]["S3OutputPath"] == "s3://jobs/out"
     assert job["CheckpointConfig"] == {"S3Uri": f"s3://jobs/out/{name}/checkpoints"}
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
@@ -69,10 +70,36 @@ def test_a_job_is_started_once_with_all_its_settings(aws: Aws) -> None:
 
 
 def test_a_name_of_another_job_is_rejected(aws: Aws) -> None:
-    aws.deploy(*ARGUMENTS, "--job", "first")
-    assert "A different job is named first (HyperParameters)" in aws.deploy(
-        *ARGUMENTS, "--job", "first", "--set", "epochs=3", code=1
-    )
+    job = (*ARGUMENTS, "--job", "first")
+    aws.deploy(*job, "--set", "epochs=3")
+    assert "first: exists, Completed" in aws.deploy(*job, "--set", "epochs=3")
+    network = ("--subnet", "subnet-1", "--security-group", "sg-1")
+    changes = ("--image", "other", "--max-hours", "2", "--instance", "ml.m5.large", *network, "--spot")
+    assert (
+        "A different job is named first (HyperParameters, AlgorithmSpecification, ResourceConfig, StoppingCondition, "
+        "VpcConfig, EnableManagedSpotTraining)"
+    ) in aws.deploy(*job, *changes, code=1)
+    aws.deploy(*ARGUMENTS, "--job", "inside", *network)
+    assert "A different job is named inside (VpcConfig)" in aws.deploy(*ARGUMENTS, "--job", "inside", code=1)
+
+
+def test_a_repeated_call_for_a_failed_job_fails(aws: Aws) -> None:
+    job = (*ARGUMENTS, "--job", "lost")
+    aws.deploy(*job, code=1)  # moto's job fails at once
+    output = aws.deploy(*job, code=1)
+    assert "lost: exists, Failed" in output
+    assert "lost: Failed: InternalServerError. " in output
+    assert "--checkpoints s3://jobs/out/lost/checkpoints." in output
+
+
+def test_all_jobs_of_a_search_are_followed_before_one_that_failed_is_reported(aws: Aws) -> None:
+    search = ("--trials", "4", "--jobs", "2", "--storage", "mysql+pymysql://optuna@db/radserve")
+    output = aws.deploy(*ARGUMENTS, *search, "--job", "lost", "--checkpoints", "s3://jobs/kept/", "--wait", code=1)
+    assert "lost-2: Completed" in output
+    assert "lost-1: Failed: InternalServerError. " in output
+    assert output.rstrip().endswith("choose another --job, with the same --storage.")
+    urls = [describe(aws, name)["CheckpointConfig"]["S3Uri"] for name in ("lost-1", "lost-2")]
+    assert urls == ["s3://jobs/kept/lost-1", "s3://jobs/kept/lost-2"]
 
 
 def test_a_search_starts_several_jobs_on_one_storage(aws: Aws) -> None:
@@ -92,8 +119,12 @@ def test_a_search_starts_several_jobs_on_one_storage(aws: Aws) -> None:
         (("--data", "films"), "--data films: use s3://BUCKET/PREFIX."),
         (("--role", "training"), "--role training: use the ARN of a role"),
         (("--job", "a_b"), "--job a_b: use at most 63 letters"),
-        (("--set", "epochs"), "--set: invalid value 'epochs'. Expected key=value."),
+        (("--set", "epochs"), "--set epochs: expected key=value."),
         (("--set", "epoch=3"), "unknown key 'epoch'"),
+        (("--set", "model=chest"), "--set model=chest: 'model' is reserved"),
+        (("--set", "trials=3"), "--set trials=3: 'trials' is reserved"),
+        (("--set", "_seed=3"), "--set _seed=3: '_seed' is reserved"),
+        (("--set", "sagemaker_region=x"), "--set sagemaker_region=x: 'sagemaker_region' is reserved"),
         (("--max-wait-hours", "30"), "--max-wait-hours must not be below --max-hours, and needs --spot."),
         (("--subnet", "subnet-1"), "--subnet and --security-group need each other."),
         (("--jobs", "2"), "add --trials"),
@@ -218,7 +249,7 @@ def test_two_calls_at_once_start_one_job(stub: tuple[Cloud, Stubber]) -> None:
     request = JOB.request(name)
     stubber.add_client_error("describe_training_job", "ValidationException", "Requested resource not found.")
     stubber.add_client_error("create_training_job", "ResourceInUse", expected_params=dict.fromkeys(request, ANY))
-    existing = {key: request[key] for key in ("HyperParameters", "RoleArn", "InputDataConfig", "OutputDataConfig")}
+    existing = {key: value for key, value in request.items() if key != "Tags"}
     existing |= {"CheckpointConfig": {"LocalPath": "/opt/ml/checkpoints"} | request["CheckpointConfig"]}
     stubber.add_response("describe_training_job", described("Starting") | existing)
     state, is_new = training_job.start(cloud, JOB)
