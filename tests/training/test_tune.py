@@ -134,6 +134,7 @@ def test_two_processes_share_the_trials_of_one_study_and_replace_that_of_a_dead_
     assert settings_files[0] == settings_files[1]
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # for the trial that the test begins itself
 def test_a_trial_without_any_heartbeat_is_replaced(tmp_path: Path) -> None:
     """Its worker was killed before the first one, or is of a release without heartbeats."""
     storage = _storage(f"sqlite:///{tmp_path / 'study.db'}")
@@ -154,6 +155,7 @@ def test_a_trial_without_any_heartbeat_is_replaced(tmp_path: Path) -> None:
     assert len(waits) == 3  # a heartbeat of now, and a grace period of 180 seconds
 
 
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values")
 def test_a_trial_that_diverges_counts_but_is_not_the_best(
     folder: Path, photographs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_trial_that_diverges_counts_but_is_not_the_best(
     assert not (tmp_path / "study" / "training.yaml").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # for the trial that the test begins itself
 def test_workers_that_start_the_last_trial_at_once_run_it_once(tmp_path: Path) -> None:
     """Each sees the other's trial only after it has created its own."""
     storage = _storage(f"sqlite:///{tmp_path / 'study.db'}")
