@@ -139,7 +139,8 @@ class Detector:
         """
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
         if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(pose.undo(gray, likely)):
-            return "dark" if max(relative, key=lambda name: relative[name]) == _DARKNESS else "other_image"
+            others = [value for name, value in relative.items() if name != _DARKNESS]
+            return "dark" if all(value < self.section.marked for value in others) else "other_image"
         is_definite = likely == "inverted" or "pose.rotated_180" in relative
         return likely if is_definite else None
 

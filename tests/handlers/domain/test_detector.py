@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image as Pillow
 from PIL import ImageOps
+from safetensors.torch import load_file
 
 from handlers import profile, recipe, worker
 from handlers.classification import Classification
@@ -18,6 +19,7 @@ from handlers.errors import DetectorError
 from handlers.metrics import Meter
 from handlers.profile import VerifiedProfile
 from radserve.build import builder
+from tests.conftest import ROOT
 from tests.handlers.batch import ask, context
 from tests.handlers.domain.conftest import films
 from tests.handlers.images import dicom
@@ -187,3 +189,15 @@ def test_the_limit_of_a_site_profile_applies_and_names_the_site(
     ((status, _, answer),) = ask(sited, (noise(), {}))
     assert (status, answer["domain"]["status"], answer["domain"]["site"]) == (200, "normal", "st-marys")
     assert answer["domain"]["score"] == shipped["domain"]["score"]
+
+
+def test_a_dark_image_that_differs_otherwise_too_is_another_image() -> None:
+    folder = ROOT / "archives" / "brain-tumor-cnn-attention"
+    shipped = recipe.load(folder / "archive.yaml")
+    assert shipped.detector is not None
+    tensors = load_file(folder / shipped.detector.file)
+    stripes = np.zeros((shipped.input.channels, shipped.input.height, shipped.input.width), np.float32)
+    stripes[:, ::40, :] = 1
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (shipped.input.mean, shipped.input.std))
+    compared = detector.Detector.create(shipped.detector, shipped.input, tensors).assess({}, (stripes - mean) / std)
+    assert (compared.status, compared.reason) == ("unlike", "other_image")
