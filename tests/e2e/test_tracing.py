@@ -1,7 +1,6 @@
 """Traces from the client through gateway, proxy and worker to a collector."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -11,7 +10,7 @@ from tests.collector import PARENT, TRACE, TRACEPARENT, ReceivedSpan, collector
 from tests.fake_supervisor import await_true
 from tests.gateways import gateway
 from tests.repack import NAME
-from tests.server import ROOT, running
+from tests.server import ROOT, command, free_ports, running
 
 pytestmark = pytest.mark.e2e
 
@@ -98,8 +97,7 @@ def test_the_server_does_not_start_without_the_package(
     (hiding / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
-    command = [sys.executable, "-m", "radserve", "serve", "--model-store", str(store)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command(store, free_ports(3)), capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
     assert "pip install 'radserve[tracing]'" in done.stderr
     assert "Traceback" not in done.stderr
