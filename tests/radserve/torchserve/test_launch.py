@@ -89,7 +89,7 @@ def test_java_accepts_the_options_of_its_memory(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("JAVA_HOME", raising=False)  # Java 17 has another collector
     command = launch.command(RunDirectory(Path("/run/server")), 256 << 20)
     command[command.index("-cp") :] = ["-XX:+PrintFlagsFinal", "-version"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     flags = {name: value for _, name, _, value, *_ in map(str.split, printed.splitlines()[1:])}
     expected = {"UseG1GC": "true", "GCTimeRatio": "1", "ParallelGCThreads": "1", "ConcGCThreads": "1"}
     expected |= {"MaxNewSize": str(32 << 20), "TrimNativeHeapInterval": "5000"}
