@@ -52,10 +52,13 @@ def check(destination: StowDestination | StoreDestination) -> None:
 def _stow(destination: StowDestination, objects: Sequence[Dataset]) -> None:
     with web.errors(destination.stow), web.dicomweb(destination.stow, destination) as client:
         reply = _post(client, destination, objects)
-    codes = {int(item.get("FailureReason") or 0) for item in reply.get("FailedSOPSequence") or []} - {_DUPLICATE}
+    failed = reply.get("FailedSOPSequence") or []
+    codes = {int(item.get("FailureReason") or 0) for item in failed} - {_DUPLICATE}
     if codes:
         kind = PacsUnavailableError if any(code in _NO_SPACE for code in codes) else PacsError
         raise kind(f"{destination.stow} did not store results (reason {', '.join(f'{code:04X}' for code in codes)}).")
+    if len(failed) + len(reply.get("ReferencedSOPSequence") or []) < len(objects):
+        raise PacsError(f"{destination.stow} did not confirm that it stored the results.")
 
 
 def _post(client: DICOMwebClient, destination: StowDestination, objects: Sequence[Dataset]) -> Dataset:

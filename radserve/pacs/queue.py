@@ -1,12 +1,13 @@
 """Durable queue of jobs in SQLite: one job for an image and model, whatever is sent twice or dies meanwhile."""
 
 import contextlib
+import logging
 import random
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ WHERE id = (
 ) RETURNING *
 """
 _FILES: Final = "SELECT file FROM jobs WHERE state NOT IN ('done', 'rejected')"  # a dead job may be tried again
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,7 @@ class Queue:
         added = 0
         try:
             with self._transaction() as database:
-                old = database.execute(
-                    "SELECT file FROM jobs WHERE instance = ?", (str(header.SOPInstanceUID),)
-                ).fetchall()
+                old = database.execute("SELECT file FROM jobs WHERE instance = ?", instance).fetchall()
                 database.execute("DELETE FROM jobs WHERE instance = ? AND model = ''", instance)
                 for rule in rules:
                     target = {"rule": rule.name, "model": rule.model, "version": rule.version or ""}
@@ -138,8 +138,7 @@ class Queue:
         except BaseException:
             (self.images / file).unlink(missing_ok=True)
             raise
-        for name in {file, *(row["file"] for row in old)} - used - {""}:
-            (self.images / name).unlink(missing_ok=True)
+        _delete(self.images / name for name in {file, *(row["file"] for row in old)} - used - {""})
         return added
 
     def reject(self, header: Dataset, reason: str) -> None:
@@ -153,10 +152,10 @@ class Queue:
 
         A new archive makes no difference: a source that is read again would have all its images analysed again.
         """
-        found = (
+        query = (
             "SELECT 1 FROM jobs WHERE instance = ? AND model = ? AND version = ? AND state NOT IN ('rejected', 'dead')"
         )
-        return all(self._one(found, instance, rule.model, rule.version or "") for rule in rules)
+        return all(self._one(query, instance, rule.model, rule.version or "") for rule in rules)
 
     def claim(self) -> Job | None:
         """Return a job that is due, and claim it."""
@@ -190,9 +189,8 @@ class Queue:
         if state == "dead":
             return
         if used is None:
-            (self.images / job.file).unlink(missing_ok=True)
-        for path in self.result_files(job):
-            path.unlink(missing_ok=True)
+            _delete([self.images / job.file])
+        _delete(self.result_files(job))
 
     def retry(self, job: Job, reason: str, settings: Retry, *, counts: bool) -> State:
         """Try a job again after a pause; one with too many failures that count is dead. Returns its state."""
@@ -242,6 +240,10 @@ class Queue:
         row = self._one("SELECT value FROM cursors WHERE source = ? AND key = ?", source, key)
         return None if row is None else int(row["value"])
 
+    def has_cursors(self) -> bool:
+        """Return whether a source was read."""
+        return self._one("SELECT 1 FROM cursors") is not None
+
     def advance(self, source: str, value: int, key: str = "") -> None:
         """Record how far a source was read: after its images are in the queue."""
         with self._transaction() as database:
@@ -273,6 +275,15 @@ class Queue:
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    """Delete files that no job needs; the next start deletes those that fail."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("failed to delete a file (%s)", type(error).__name__)
 
 
 def pause_after(tries: int, settings: Retry) -> float:

@@ -1,9 +1,10 @@
 """Finds new images by polling: the change feed of an Orthanc, or the studies of a DICOMweb service."""
 
 import logging
-from collections import Counter
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -21,7 +22,7 @@ from radserve.pacs.intake import Intake
 from radserve.pacs.settings import DicomWebSource, OrthancSource
 
 _PAGE: Final = 100
-_ATTEMPTS: Final = 60  # five minutes at the default pause
+_GIVE_UP_AFTER: Final = 900.0  # seconds since the first failure of an object
 logger = logging.getLogger(__name__)
 
 
@@ -51,14 +52,15 @@ def opened(settings: OrthancSource | DicomWebSource) -> Iterator[Source]:
             yield DicomWebStudies(settings.dicomweb, client, settings.days)
 
 
-class _Patience:
-    """Counts the failures of objects that a source lists and does not send: such an object must not stop the source."""
+class _Reader:
+    """Reads objects, and gives up on one that the source lists but does not send while it sends others."""
 
     def __init__(self) -> None:
-        self._failures: Counter[str] = Counter()
+        self._failing: dict[str, float] = {}
+        self._others: deque[Callable[[], bytes]] = deque(maxlen=3)  # files that it can read
 
     def take(self, key: str, intake: Intake, header: Callable[[], Dataset], file: Callable[[], bytes]) -> bool:
-        """Take an object; returns False if it fails, and has failed fewer than `_ATTEMPTS` times."""
+        """Take an object; returns False if it must be tried again."""
         identified = None
         try:
             identified = headers.require_identified(header())
@@ -69,16 +71,33 @@ class _Patience:
         except DicomError as error:
             logger.warning("ignored an object: %s", error)
         except PacsError as error:
-            self._failures[key] += 1
-            if self._failures[key] < _ATTEMPTS:
+            if self._may_recover(key):
                 logger.warning("failed to read an object: %s", error)
                 return False
-            logger.error("ignored an object that failed %d times: %s", _ATTEMPTS, error)  # noqa: TRY400
-            if identified is not None:
-                intake.queue.reject(identified, f"The source does not send it: {error}")
-            return True
-        self._failures.pop(key, None)
+            logger.error("gave up on an object: %s", error)  # noqa: TRY400
+            intake.queue.reject(identified or _header_of(key), f"The source does not send it: {error}")
+        else:
+            self._others.append(file)
+        self._failing.pop(key, None)
         return True
+
+    def _may_recover(self, key: str) -> bool:
+        now = time.monotonic()
+        if now - self._failing.setdefault(key, now) < _GIVE_UP_AFTER:
+            return True
+        for file in self._others:
+            with suppress(DicomError, PacsError):
+                file()
+                return False
+        self._failing[key] = now  # an outage of the source says nothing about the object
+        return True
+
+
+def _header_of(key: str) -> Dataset:
+    header = Dataset()
+    with quiet():
+        header.SOPInstanceUID, header.StudyInstanceUID = key, ""
+    return header
 
 
 class OrthancFeed:
@@ -88,18 +107,25 @@ class OrthancFeed:
         self.name = name
         self._client = client
         self._history = history
-        self._patience = _Patience()
+        self._reader = _Reader()
+        self._handled: set[tuple[int, str]] = set()  # of a page that is read again
 
     def poll(self, intake: Intake) -> bool:
         """Take the images of one page of changes."""
         cursor = intake.queue.cursor(self.name)
         if cursor is None:
             cursor = 0 if self._history else self._json("GET", "/changes?last")["Last"]
+            if cursor and intake.queue.has_cursors():
+                logger.warning("%s is a new source; its earlier images are skipped", self.name)
             intake.queue.advance(self.name, cursor)
         page = self._json("GET", "/changes", params={"since": cursor, "limit": _PAGE})
-        new = [change["ID"] for change in page["Changes"] if change["ChangeType"] == "NewInstance"]
-        if not all([self._take(identifier, intake) for identifier in new]):  # noqa: C419 - try all of them
+        new = {(change["Seq"], change["ID"]) for change in page["Changes"] if change["ChangeType"] == "NewInstance"}
+        for change in sorted(new - self._handled):
+            if self._take(change[1], intake):
+                self._handled.add(change)
+        if new - self._handled:
             return False
+        self._handled.clear()
         # A database that was set up again counts from the start.
         last = 0 if page["Last"] < cursor and not page["Changes"] else page["Last"]
         if last != cursor:
@@ -118,7 +144,7 @@ class OrthancFeed:
 
     def _take(self, identifier: str, intake: Intake) -> bool:
         path = f"/instances/{identifier}/file"
-        return self._patience.take(
+        return self._reader.take(
             identifier, intake, lambda: self._header(identifier), lambda: self._request("GET", path).content
         )
 
@@ -138,7 +164,7 @@ class OrthancFeed:
         with web.errors(self.name):
             reply = self._client.request(method, path, **options)
             if reply.status_code == HTTPStatus.NOT_FOUND and path.startswith("/instances/"):
-                raise DicomError("The source does not have it any more.")
+                raise DicomError("The source no longer has it.")
             reply.raise_for_status()
             return reply
 
@@ -157,7 +183,8 @@ class DicomWebStudies:
         self.name = name
         self._client = client
         self._days = days
-        self._patience = _Patience()
+        self._reader = _Reader()
+        self._handled: defaultdict[str, set[str]] = defaultdict(set)  # by study that is read again
 
     def poll(self, intake: Intake) -> bool:
         """Take the images of all studies that have more instances than before."""
@@ -166,6 +193,7 @@ class DicomWebStudies:
                 uid, count = str(study.StudyInstanceUID), int(study.get("NumberOfStudyRelatedInstances") or 0)
                 if (not count or count != intake.queue.cursor(self.name, uid)) and self._take_study(uid, intake):
                     intake.queue.advance(self.name, count, uid)
+                    self._handled.pop(uid, None)
         return False
 
     def headers(self, study: str) -> Iterator[Dataset]:
@@ -194,16 +222,19 @@ class DicomWebStudies:
 
     def _take_study(self, uid: str, intake: Intake) -> bool:
         try:
-            return all([self._take(header, intake) for header in self.headers(uid)])  # noqa: C419 - try all of them
+            handled = self._handled[uid]
+            return all([self._take(header, intake, handled) for header in self.headers(uid)])  # noqa: C419 - try all
         except PacsUnavailableError:
             raise
         except PacsError as error:
             logger.warning("failed to read a study: %s", error)  # the next one may be readable
             return False
 
-    def _take(self, header: Dataset, intake: Intake) -> bool:
+    def _take(self, header: Dataset, intake: Intake, handled: set[str]) -> bool:
         key = str(header.get("SOPInstanceUID") or "")
-        return self._patience.take(key, intake, lambda: header, lambda: self._file(header))
+        if key not in handled and self._reader.take(key, intake, lambda: header, lambda: self._file(header)):
+            handled.add(key)
+        return key in handled
 
     def _file(self, header: Dataset) -> bytes:
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import httpx
 import requests
@@ -42,9 +42,17 @@ def dicomweb(url: str, access: Access) -> Iterator[DICOMwebClient]:
     with requests.Session() as session:
         session.headers["Accept"] = "application/dicom+json"  # of STOW-RS; other requests have their own
         session.auth = access.credentials
+        session.hooks["response"] = [_remove_charset]
         client = DICOMwebClient(url, session=session, headers=access.headers, timeout=access.timeout)
         client.set_http_retry_params(retry=False)
         yield client
+
+
+def _remove_charset(response: requests.Response, **_: Any) -> None:
+    """Remove it from the media type: with it, dicomweb_client ignores the body of a reply to STOW."""
+    media_type = response.headers.get("Content-Type", "").lower()
+    if not media_type.startswith("multipart/"):
+        response.headers["Content-Type"] = media_type.partition(";")[0].strip()
 
 
 def rest(url: str, access: Access) -> httpx.Client:

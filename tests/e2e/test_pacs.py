@@ -102,7 +102,7 @@ def test_studies_are_found_by_dicomweb(orthanc: Orthanc, tmp_path: Path) -> None
 
 
 def test_an_orthanc_is_read_from_now_on_unless_its_history_is_wanted(orthanc: Orthanc, tmp_path: Path) -> None:
-    found = {}
+    queued = {}
     for history in (False, True):
         source = OrthancSource(orthanc=orthanc.url, history=history)
         with closing(Queue(tmp_path / str(history))) as queue, sources.opened(source) as feed:
@@ -111,8 +111,8 @@ def test_an_orthanc_is_read_from_now_on_unless_its_history_is_wanted(orthanc: Or
             _read(feed, intake)
             orthanc.store(film(2 + history * 2))
             _read(feed, intake)
-            found[history] = {job.instance.rpartition(".")[2] for job in queue.jobs()}
-    assert found == {False: {"2"}, True: {"1", "2", "3", "4"}}
+            queued[history] = {job.instance.rpartition(".")[2] for job in queue.jobs()}
+    assert queued == {False: {"2"}, True: {"1", "2", "3", "4"}}
 
 
 def _read(feed: sources.Source, intake: Intake) -> None:

@@ -23,16 +23,22 @@ from tests.radserve.scripted import Reply, Scripted, document
 OBJECT = dcmread(BytesIO(film(1)))
 
 
-def not_stored(reason: int) -> Reply:
-    """Reply as a STOW-RS service that stores none of the objects."""
+def not_stored(reason: int, status: int = 409, media_type: str = "application/dicom+json") -> Reply:
+    """Reply as a STOW-RS service that does not store an object."""
     item = {"00081197": {"vr": "US", "Value": [reason]}}
-    return document({"00081198": {"vr": "SQ", "Value": [item]}}, 409, "application/dicom+json")
+    return document({"00081198": {"vr": "SQ", "Value": [item]}}, status, media_type)
+
+
+STORED = document({"00081199": {"vr": "SQ", "Value": [{}]}})
 
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
+        (STORED, None),
         (not_stored(0x0111), None),  # duplicate
+        (not_stored(0xA700, 202, "application/dicom+json; charset=utf-8"), PacsUnavailableError),
+        (Reply(202), PacsError),
         (not_stored(0xA700), PacsUnavailableError),  # out of resources
         (not_stored(0x0110), PacsError),
         (Reply(409, b"{", "text/plain"), PacsError),

@@ -91,6 +91,15 @@ def test_an_image_is_kept_until_its_last_model_is_done(queue: Queue) -> None:
     assert not (queue.images / second.file).exists()
 
 
+def test_a_file_that_cannot_be_deleted_does_not_keep_a_job_open(queue: Queue) -> None:
+    add(queue)
+    job = claim(queue)
+    (queue.images / job.file).unlink()
+    (queue.images / job.file).mkdir()
+    queue.finish(job, "done")
+    assert queue.jobs()[0].state == "done"
+
+
 def test_another_process_continues_where_one_was_killed(tmp_path: Path) -> None:
     with closing(Queue(tmp_path)) as killed:
         add(killed, 1)
