@@ -86,12 +86,13 @@ export function warnings(one, other) {
   const [a, b] = [one.entry, other.entry];
   const [first, second] = [one.prediction?.threshold, other.prediction?.threshold];
   const hasBoth = one.prediction && other.prediction;
+  const areAlike = (a.probability === null) === (b.probability === null); // a mask and a probability are not
   const texts = [
     a.image_sha256 !== b.image_sha256 ? "These are results of different images: their difference says nothing about the models." : null,
     a.model !== b.model ? "These are results of different models." : null,
-    hasBoth && first !== second ? `The cut-offs differ (${text(first)} and ${text(second)}): the same probability can be reported differently.` : null,
+    hasBoth && areAlike && first !== second ? `The cut-offs differ (${text(first)} and ${text(second)}): the same probability can be reported differently.` : null,
     hasBoth ? null : "A cut-off was not kept, because an older release stored the result: the cut-offs may differ.",
-    a.prevalence !== b.prevalence ? "The probabilities assume different prevalences." : null,
+    areAlike && a.prevalence !== b.prevalence ? "The probabilities assume different prevalences." : null,
     a.repair !== b.repair ? "The image was changed before one of the analyses only, or in another way." : null,
     a.profile !== b.profile || (hasBoth && one.prediction.profile?.sha256 !== other.prediction.profile?.sha256) ? "The results are from different site profiles, which set the cut-off." : null,
     a.model === b.model && a.version === b.version && a.sha256 !== b.sha256 ? "Both name the same version, but come from different archives." : null,
