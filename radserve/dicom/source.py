@@ -216,6 +216,7 @@ def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
         dataset.PositionReferenceIndicator = file.get("PositionReferenceIndicator") or ""
         dataset.PixelSpacing, dataset.ImagePositionPatient = spacing, place
         dataset.ImageOrientationPatient = directions
+        dataset.SliceThickness = None  # highdicom reads it, and accepts that it is unknown
         for keyword in ("SliceThickness", "SpacingBetweenSlices"):
             number = _numbers(measures, keyword, 1)
             if number:
