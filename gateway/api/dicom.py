@@ -21,7 +21,7 @@ from gateway.model_response import Document
 from gateway.uploads import image_contents
 from gateway.uploads.request_body import RequestBody
 from radserve.dicom.kinds import KINDS, Kind, default_kind
-from radserve.errors import DicomError
+from radserve.errors import DicomError, InvalidResponseError
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Prediction
 from radserve.schema.response import RESULT
@@ -30,10 +30,14 @@ from radserve.schema.segmentation import Segmentation, Series
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from radserve.dicom.source import Source
+
 MEDIA_TYPE: Final = "application/dicom"
 _MULTIPART: Final = "multipart/related"
 _NO_OBJECT: Final = "This result has no object of the requested type."
 _NO_SERIES: Final = "Several images have no common DICOM result, unless they are slices for a segmentation model."
+_MAX_IDS: Final = 32
+"""Most ids in a header: nginx accepts 4 kB for all headers of a response."""
 _Objects = Mapping[Kind, "Dataset"]
 
 
@@ -61,9 +65,12 @@ async def respond(request: Request, target: Target, body: RequestBody, caller: C
         response = await asyncio.to_thread(_response, objects, several=several)
     except DicomError as error:
         raise _not_acceptable(error) from error
+    except InvalidResponseError as error:
+        raise BadGatewayError("The analysis service sent a damaged picture; the response was discarded.") from error
     if document["history"] == "kept":
         ids = [item["id"] for item in model_response.predictions(document) if model_response.is_prediction(item)]
-        response.headers["X-Result-Id"] = ", ".join(ids)
+        if len(ids) <= _MAX_IDS:
+            response.headers["X-Result-Id"] = ", ".join(ids)
     return response
 
 
@@ -84,31 +91,48 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
         if model.name == target.model and target.version in (None, version.version)
     ]
     classifies = bool(versions) and all(version.task == "classification" for version in versions)
+    no_heat_map = classifies and not any(version.explains for version in versions)
     try:
-        count = await asyncio.to_thread(_require_dicom, body)
+        sources, count = await asyncio.to_thread(_read, body)
         if count > 1 and classifies:
             raise DicomError(_NO_SERIES)
-        if (count > 1 and kind == "sc") or (
-            kind == "seg" and classifies and not any(version.explains for version in versions)
-        ):
+        if (count > 1 and kind == "sc") or (kind == "seg" and no_heat_map):
             raise DicomError(_NO_OBJECT)
+        if count > 1:
+            from radserve.dicom.objects import require_one_series
+
+            require_one_series(sources)
     except DicomError as error:
         raise _not_acceptable(error) from error
 
 
-def _require_dicom(body: RequestBody) -> int:
-    """Raise DicomError if no image can be DICOM, or the only one is invalid; return the number of images."""
+def _read(body: RequestBody) -> tuple[list["Source"], int]:
+    """Return the valid DICOM images without pixels, and the number of all images.
+
+    Raises DicomError if no image can be DICOM, or the only one is invalid.
+    """
     from radserve.dicom.source import read
 
-    contents = [image.content or b"" for image in image_contents.read(body)]
-    types = {images.media_type(content) for content in contents}
+    types: set[str] = set()
+    sources: list[Source] = []
+    fault: DicomError | None = None
+    count = 0
+    for image in image_contents.read(body):  # one content at a time is in memory
+        count += 1
+        content = image.content or b""
+        types.add(images.media_type(content))
+        if content[128:132] == b"DICM":
+            try:
+                sources.append(read(content))
+            except DicomError as error:
+                fault = error  # of several images, the model server rejects it
     if types and all(item.startswith("image/") for item in types):
         raise DicomError(
             f"The image is {min(types).removeprefix('image/')}, not DICOM, so its result cannot be either."
         )
-    if types == {MEDIA_TYPE} and len(contents) == 1:
-        read(contents[0])
-    return len(contents)
+    if fault is not None and count == 1:
+        raise fault
+    return sources, count
 
 
 def _requested(accept: str) -> tuple[bool, Kind | None]:

@@ -80,7 +80,8 @@ def predict(options: Options) -> None:
 
     Exit codes:
     0    every image has a result, and every picture is written
-    1    at least one image has no result, also in --out before --resume, or no DICOM objects; a line says why
+    1    at least one image has no result, also in --out before --resume, or no DICOM objects; a line says why.
+         --resume does not send an image again that has a result without DICOM objects
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted

@@ -1,7 +1,6 @@
 """Identifies the model that made a result, for the equipment, algorithm and observer of DICOM objects."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final, Self
 
 from highdicom import AlgorithmIdentificationSequence
@@ -17,7 +16,7 @@ from radserve.dicom.identifiers import derived
 from radserve.schema.prediction import ImageResult
 
 MANUFACTURER: Final = "RadServe"
-WRITER: Final = "2"
+WRITER: Final = "3"
 """Format of the objects; a new one gives results new identifiers, as their contents differ."""
 _MAX_LO: Final = 64  # characters of a long string (PS3.5 section 6.2)
 
@@ -60,7 +59,7 @@ class Algorithm:
         return {
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": self.name,
-            "software_versions": (self.version, f"RadServe {version('radserve')}"),
+            "software_versions": self.version,
             "device_serial_number": self.sha256 or "unknown",
         }
 

@@ -35,7 +35,7 @@ class Context:
 
     def uid(self, name: str) -> UID:
         """Return the identifier of a part of the result: depends on images and algorithm only."""
-        images = sorted((source.reference[1], source.sha256) for source in self.sources)
+        images = sorted((source.reference[1], source.digest) for source in self.sources)
         return derived(name, *self.algorithm.identity, *images)
 
     def arguments(self, kind: Kind) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from radserve.schema.segmentation import Segmentation, Series
 
 _NO_TEXT: Final = {"mask", "explanation", "name", "filename"}
 _IN_COMMON: Final = (
-    *("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("Rows", "Columns"),
 )
 """Attributes that the slices of a series share; an object has one value of each."""
@@ -51,6 +51,8 @@ def of_image(
     ------
     DicomError
         The image is not a DICOM file, lacks identifiers, or is not the image of the result.
+    InvalidResponseError
+        `picture` is damaged.
     """
     context = _context([content], [result], time)
     objects: dict[Kind, Dataset] = {}
@@ -81,7 +83,7 @@ def of_series(
     if len({Algorithm.of(result) for result in results}) > 1:
         raise DicomError("The slices were analysed by different models or under different conditions.")
     context = _context([content or b"" for content, _ in pairs], results, time)
-    _require_one_series(context.sources)
+    require_one_series(context.sources)
     with writing():
         mask = segmentation.of_masks(context, results, series.volume)
         objects: dict[Kind, Dataset] = {"sr": report.of_masks(context, results, mask, series.volume), "seg": mask}
@@ -109,11 +111,23 @@ def _context(contents: Sequence[bytes], results: Sequence[ImageResult], time: da
     return Context(sources, Algorithm.of(results[0]), moment.astimezone().replace(tzinfo=None), texts)
 
 
-def _require_one_series(sources: Sequence[Source]) -> None:
+def require_one_series(sources: Sequence[Source]) -> None:
+    """Raise DicomError if slices have no common result."""
+    if len({source.dataset.SeriesInstanceUID for source in sources}) > 1:
+        raise DicomError("The slices are of several series; send each series in a request of its own.")
+    if len(sources) > 1 and not all(source.has_position for source in sources):
+        raise DicomError(
+            "A slice does not declare its position, so the series has no common segmentation; send each slice in a "
+            "request of its own."
+        )
     for keyword in _IN_COMMON:
-        if len({str(source.dataset.get(keyword, "")) for source in sources}) > 1:
-            what = "several series" if keyword == "SeriesInstanceUID" else f"one series with different {keyword}"
-            raise DicomError(f"The slices are of {what}; send each series in a request of its own.")
+        if len({_comparable(source, keyword) for source in sources}) > 1:
+            raise DicomError(f"The slices are of one series with different {keyword}; correct it in the files.")
     spacings = [source.spacing for source in sources]
     if any(not np.allclose(spacing, spacings[0], rtol=1e-3, atol=0) for spacing in spacings):
         raise DicomError("The slices are of one series with different PixelSpacing, so they have no common result.")
+
+
+def _comparable(source: Source, keyword: str) -> str:
+    value = str(source.dataset.get(keyword, ""))
+    return value.rstrip("^= ") if keyword == "PatientName" else value

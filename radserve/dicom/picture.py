@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from radserve.errors import InvalidResponseError
+
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _SIDES: Final = (640, 1280)
 """Least and most pixels of the longer side of the image: texts are legible, and an object has a few megabytes."""
@@ -21,9 +23,10 @@ def draw(
 ) -> NDArray[np.uint8]:
     """Return RGB pixels: the notice above the image, lines of text and the legend below it.
 
-    `legend` has texts with the colours that they explain, from left to right.
+    `legend` has texts with the colours that they explain, from left to right. Raises InvalidResponseError if the
+    picture is damaged.
     """
-    image = _scaled(Image.open(BytesIO(png)).convert("RGB"))
+    image = _scaled(_decoded(png))
     width = max(image.width, _MIN_WIDTH)
     size = max(14, width // 42)
     font = ImageFont.load_default(size)
@@ -41,6 +44,13 @@ def draw(
         x = _swatch(drawing, (indent, y), size, colours)
         y = _write(drawing, parts, (x + indent, y), step, _TEXT, font)
     return np.asarray(canvas)
+
+
+def _decoded(png: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(png)).convert("RGB")
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        raise InvalidResponseError("The picture of the server is damaged.") from error
 
 
 def _scaled(image: Image.Image) -> Image.Image:

@@ -83,8 +83,6 @@ def _object(
     context: Context, frames: list[NDArray[Any]], segment: SegmentDescription, kind: SegmentationTypeValues
 ) -> SegmentationObject:
     fractional = kind is SegmentationTypeValues.FRACTIONAL
-    if len(frames) > 1 and not all(source.has_position for source in context.sources):
-        raise DicomError("A slice does not declare its position, so the series has no common segmentation.")
     stack = np.stack(frames)
     item = SegmentationObject(
         source_images=[source.dataset for source in context.sources],

@@ -8,12 +8,12 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VM
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import RE_VALID_UID
@@ -43,6 +43,7 @@ _VALID: Final[Mapping[str, re.Pattern[str]]] = {
     "StudyDate": re.compile(r"\d{8}"),
     "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
     "PatientSex": re.compile("[MFO]"),
+    "InstanceNumber": re.compile(r"[+-]?\d{1,9}"),
     "StudyInstanceUID": re.compile(RE_VALID_UID),
     "SeriesInstanceUID": re.compile(RE_VALID_UID),
     "SOPInstanceUID": re.compile(RE_VALID_UID),
@@ -59,19 +60,25 @@ _ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # its records quote names of patients
 
 
-class _Silence:
-    """Suppresses warnings in all threads while at least one of them needs it: Python's filters are process-wide."""
+class _WarningFilter:
+    """Suppresses warnings in all threads while at least one of them needs it: Python's filters are process-wide.
+
+    The level of pydicom's logger applies to its children, a filter does not.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
         self._filters = ExitStack()
+        self._logger = logging.getLogger("pydicom")
 
     def begin(self) -> None:
         with self._lock:
             if self._users == 0:
                 self._filters.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+                self._filters.callback(self._logger.setLevel, self._logger.level)
+                self._logger.setLevel(logging.CRITICAL)
             self._users += 1
 
     def end(self) -> None:
@@ -81,9 +88,7 @@ class _Silence:
                 self._filters.close()
 
 
-_SILENCE: Final = _Silence()
-_IS_QUIET: Final = ContextVar("_IS_QUIET", default=False)
-logging.getLogger("pydicom").addFilter(lambda _: not _IS_QUIET.get())
+_WARNING_FILTER: Final = _WarningFilter()
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Source:
 
     dataset: Dataset
     sha256: str  # of the file
+    digest: str  # of the data set, without the file meta information that each writer adds
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,7 +128,8 @@ def read(content: bytes) -> Source:
     with quiet():
         try:
             file = dcmread(BytesIO(content), stop_before_pixels=True, force=True)
-            return Source(_reduced(file), hashlib.sha256(content).hexdigest())
+            data = content[_meta_length(content) :]
+            return Source(_reduced(file), hashlib.sha256(content).hexdigest(), hashlib.sha256(data).hexdigest())
         except FAULTS as error:
             # The message of the cause may quote the file.
             raise DicomError("The DICOM file is damaged; export it again.") from error
@@ -131,13 +138,11 @@ def read(content: bytes) -> Source:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress warnings of pydicom and highdicom: they quote values of attributes, which may identify a patient."""
-    _SILENCE.begin()
-    token = _IS_QUIET.set(True)
+    _WARNING_FILTER.begin()
     try:
         yield
     finally:
-        _IS_QUIET.reset(token)
-        _SILENCE.end()
+        _WARNING_FILTER.end()
 
 
 @contextmanager
@@ -146,7 +151,7 @@ def writing() -> Iterator[None]:
     with quiet():
         try:
             yield
-        except FAULTS as error:
+        except ValueError as error:  # of invalid attributes; anything else is not the fault of the file
             raise DicomError("The DICOM file has attributes that its result cannot have; export it again.") from error
 
 
@@ -157,6 +162,13 @@ def character_set(source: Source, texts: str) -> Any:
     if texts.isascii() and all(_ASCII_SUPERSET.fullmatch(str(name)) for name in names):
         return declared
     return "ISO_IR 192"
+
+
+def _meta_length(content: bytes) -> int:
+    """Return the length of preamble and file meta information (PS3.10 7.1); 0 if their length is not declared."""
+    if content[128:140] != b"DICM\2\0\0\0UL\4\0":
+        return 0
+    return 144 + int.from_bytes(content[140:144], "little")
 
 
 def _reduced(file: Dataset) -> Dataset:
@@ -182,6 +194,8 @@ def _copy(file: Dataset, dataset: Dataset, keyword: str) -> None:
     try:
         value = file.get(keyword)
         pattern = _VALID.get(keyword)
+        if isinstance(value, MultiValue) and dictionary_VM(keyword) == "1":
+            return
         if value is not None and (pattern is None or pattern.fullmatch(str(value))):
             setattr(dataset, keyword, value)
     except FAULTS:
@@ -202,6 +216,7 @@ def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
         dataset.PositionReferenceIndicator = file.get("PositionReferenceIndicator") or ""
         dataset.PixelSpacing, dataset.ImagePositionPatient = spacing, place
         dataset.ImageOrientationPatient = directions
+        dataset.SliceThickness = None  # highdicom reads it, and accepts that it is unknown
         for keyword in ("SliceThickness", "SpacingBetweenSlices"):
             number = _numbers(measures, keyword, 1)
             if number:

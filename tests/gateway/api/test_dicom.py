@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -157,11 +158,28 @@ def test_what_does_not_exist_as_dicom_is_not_acceptable(
     ],
 )
 def test_what_cannot_become_dicom_is_rejected_before_a_model_runs(content: bytes, accept: str, detail: str) -> None:
-    def script(request: ModelRequest) -> ModelResponse:
-        raise AssertionError(f"sent to {request.model}")
-
-    response = send(script, content, accept, **{"Content-Type": "application/json"} if content[:1] == b"{" else {})
+    response = send(unreachable, content, accept, **{"Content-Type": "application/json"} if content[:1] == b"{" else {})
     assert (response.status_code, detail in response.json()["detail"]) == (406, True)
+
+
+def test_slices_of_different_patients_are_rejected_before_a_model_runs() -> None:
+    body = instances(SLICE, examples.image(InstanceNumber=2, PatientID="4712"))
+    headers = {"Content-Type": "application/json", "Accept": "application/dicom"}
+    response = post(unreachable, "/api/predictions/slices", content=body, headers=headers)
+    assert (response.status_code, "different PatientID" in response.json()["detail"]) == (406, True)
+
+
+def unreachable(request: ModelRequest) -> ModelResponse:
+    raise AssertionError(f"sent to {request.model}")
+
+
+def test_a_damaged_picture_is_a_fault_of_the_server() -> None:
+    def script(request: ModelRequest) -> ModelResponse:
+        response = segmenter(request)
+        return replace(response, body=response.body[:60]) if response is PICTURE else response
+
+    response = send(script, SLICE, "application/dicom;type=sc")
+    assert (response.status_code, "damaged picture" in response.json()["detail"]) == (502, True)
 
 
 def test_the_id_of_the_stored_result_is_a_header(tmp_path: Path) -> None:
@@ -176,6 +194,26 @@ def test_the_id_of_the_stored_result_is_a_header(tmp_path: Path) -> None:
 
     asyncio.run(work())
     assert "x-result-id" not in send(segmenter, SLICE, "application/dicom").headers
+
+
+@pytest.mark.parametrize(("count", "ids"), [(32, 32), (33, 0)])
+def test_the_ids_of_many_results_do_not_exceed_the_headers_that_a_proxy_accepts(
+    count: int, ids: int, tmp_path: Path
+) -> None:
+    slices = [examples.image(InstanceNumber=number, ImagePositionPatient=[0, 0, number]) for number in range(count)]
+    results = [document(examples.segmentation(content, MASK, [0.5, 0.75]), "slices") for content in slices]
+    volume = {"slices": count, "positive_slices": count, "pixels": count * int(MASK.sum()), "reason": "x"}
+    backend = FakeBackend(lambda _: json_response({"predictions": results, "volume": volume}))
+    history = SqliteHistory(tmp_path / "history.sqlite3")
+
+    async def work() -> httpx.Response:
+        async with running_client(services(backend, history=history)) as client:
+            headers = {"Content-Type": "application/json", "Accept": "application/dicom; type=sr"}
+            return await client.post("/api/predictions/slices", content=instances(*slices), headers=headers)
+
+    response = asyncio.run(work())
+    assert response.status_code == 200
+    assert len([item for item in response.headers.get("x-result-id", "").split(", ") if item]) == ids
 
 
 def test_json_is_preferred_where_a_client_says_so() -> None:

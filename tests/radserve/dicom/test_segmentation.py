@@ -147,6 +147,22 @@ def test_a_mask_is_of_the_same_finding_whether_it_is_empty_or_not() -> None:
     assert {segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for segment in segments} == {"Neoplasm"}
 
 
+def test_a_slice_without_a_thickness_has_its_mask_in_place() -> None:
+    content, mask = examples.image(SliceThickness=None), examples.blob(40, 56)
+    item = dicom.of_image(content, examples.segmentation(content, mask, [0.5, 0.75]))["seg"]
+    (frame,) = item.PerFrameFunctionalGroupsSequence
+    assert frame.PlanePositionSequence[0].ImagePositionPatient == [-10, 5, 7]
+    assert np.array_equal(item.pixel_array > 0, mask)
+
+
+def test_names_of_a_patient_may_differ_in_empty_components() -> None:
+    contents, results = series([True, True])
+    contents[1] = examples.image(31, 17, InstanceNumber=2, ImagePositionPatient=[0, 0, 8], PatientName="Doe^Jane^")
+    second = examples.segmentation(contents[1], examples.blob(31, 17), [0.5, 0.75])
+    sent = results.model_copy(update={"predictions": (results.predictions[0], second)})
+    assert dicom.of_series(contents, sent)["seg"].PatientName == "Doe^Jane"
+
+
 UNLIKE = {"mode": "warn", "status": "unlike", "score": 3.0, "limit": 2.0, "percentile": 99.9}
 NORMAL = UNLIKE | {"status": "normal", "score": 1.0}
 
@@ -185,6 +201,7 @@ def test_rejected_slices_make_the_series_undetermined(tmp_path: Path) -> None:
         ({"PatientID": "4712"}, "different PatientID"),
         ({"PatientName": "Roe^Jane"}, "different PatientName"),
         ({"PixelSpacing": [0.5, 0.5]}, "different PixelSpacing"),
+        ({"ImagePositionPatient": None}, "does not declare its position"),
     ],
 )
 def test_slices_that_do_not_belong_together_are_rejected(change: dict[str, Any], message: str) -> None:

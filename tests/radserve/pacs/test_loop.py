@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,15 +12,15 @@ from radserve.pacs import loop
 
 def test_pydicom_stays_silent_while_threads_suppress_its_warnings(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("pydicom")
-    before, first, second = logger.level, quiet(), quiet()
+    before, first, second = logger.level, ExitStack(), ExitStack()
     with warnings.catch_warnings(record=True) as shown:
         loop.silence_pydicom()
         try:
-            first.__enter__()
-            second.__enter__()
-            first.__exit__(None, None, None)
+            first.enter_context(quiet())
+            second.enter_context(quiet())
+            first.close()
             warnings.warn("PatientName", stacklevel=1)
-            second.__exit__(None, None, None)
+            second.close()
             warnings.warn("PatientName", stacklevel=1)
             logging.getLogger("pydicom.pixels").error("PatientName")
         finally:
