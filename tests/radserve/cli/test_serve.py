@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT
+from tests.server import ROOT, free_ports
 
 
 @pytest.fixture
@@ -17,7 +17,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def serve(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "radserve", "serve", "--build-missing", *options]
+    ports = [
+        f"--{name}={port}" for name, port in zip(("port", "health-port", "metrics-port"), free_ports(3), strict=True)
+    ]
+    command = [sys.executable, "-m", "radserve", "serve", "--build-missing", *ports, *options]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
 
 
