@@ -131,10 +131,10 @@ class Engine(asyncio.DatagramProtocol):
 
     def _find(self, request: Request) -> Version:
         name, version = request.path_params["name"], request.path_params.get("version")
-        found = self._versions.get((name, version)) if version else self._defaults.get(name)
-        if found is None:
+        served = self._versions.get((name, version)) if version else self._defaults.get(name)
+        if served is None:
             raise HTTPException(404, f"Unknown model {name} {version or ''}.")
-        return found
+        return served
 
     async def _predict(self, request: Request) -> Response:
         version = self._find(request)
