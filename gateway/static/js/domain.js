@@ -3,16 +3,18 @@
 import { button, make } from "./dom.js";
 import { percent } from "./format.js";
 
+const OTHERWISE = "If it is not, it may show another body part.";
+
 const REASONS = {
   other_image: "It may show another body part, or be turned, cropped, edited, or a photo of a screen. Use the original image.",
   dark: "It is darker than the training images, or has wider margins. Brightening or cropping it would not make the result reliable. Use the original image, or have it read without the model.",
-  rotated_90: "It appears to be turned by 90 degrees to the right.",
-  rotated_180: "It appears to be upside down.",
-  rotated_270: "It appears to be turned by 90 degrees to the left.",
-  inverted: "Its light and dark areas appear to be swapped.",
+  rotated_90: `It appears to be turned by 90 degrees to the right. ${OTHERWISE}`,
+  rotated_180: `It appears to be upside down. ${OTHERWISE}`,
+  rotated_270: `It appears to be turned by 90 degrees to the left. ${OTHERWISE}`,
+  inverted: "Its light and dark areas appear to be swapped. If they are not, it may show another body part.",
 };
 
-const TURNED = "It appears to be turned by 90 degrees to the right or to the left. Turn it upright."; // the server cannot tell the side
+const TURNED = "It appears to be turned by 90 degrees to the right or to the left. If it is, turn it upright; if it is not, it may show another body part."; // the server cannot tell the side
 
 const REPAIRS = {
   rotated_90: { name: "rotate-270", text: "Turn by 90 degrees and analyse again" },
