@@ -87,7 +87,8 @@ class Csv(Report):
         result, path = outcome.result, csv_name(outcome.file)
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
-            known = {"image_sha256": _cell(result.image_sha256)}
+            domain = {name: _cell(value) for name, value in columns.of_domain(result.domain).items()}
+            known = {"image_sha256": _cell(result.image_sha256)} | domain
             self._write([path, _cell(result.status), *(known.get(name, "") for name in columns.RESULT), problem])
         else:
             self._write([path, "200", *(_cell(columns.value(result, names)) for names in columns.RESULT.values()), ""])

@@ -200,7 +200,7 @@ class ParquetFile(ResultFile):
         result, file = outcome.result, self.name(outcome.file)
         if isinstance(result, Problem):
             row = columns.of_problem(file, result.status, result.title, result.detail)
-            self._table.append(row | {"image_sha256": result.image_sha256})
+            self._table.append(row | {"image_sha256": result.image_sha256} | columns.of_domain(result.domain))
         else:
             self._table.append(columns.of_result(file, result))
         return len(self._table) % _BATCH == 0

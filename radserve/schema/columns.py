@@ -1,6 +1,6 @@
 """Columns of a table of results, as CSV files and data frames have them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +64,11 @@ def of_result(file: str | None, result: object) -> dict[str, Any]:
 def of_problem(file: str | None, status: int | None, title: str, detail: str) -> dict[str, Any]:
     """Return the row of an image without a result."""
     return {"file": file, "status": status, "problem": f"{title}: {detail}"}
+
+
+def of_domain(domain: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the columns of a comparison with the training images that is the reason of a rejection."""
+    return {f"domain_{name}": domain.get(name) for name in ("mode", "status", "percentile", "reason")} if domain else {}
 
 
 def value(result: object, names: str) -> Any:

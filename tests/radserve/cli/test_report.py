@@ -123,5 +123,8 @@ def test_csv_and_json_have_the_comparison_with_the_training_images(capsys: pytes
     names = ("domain_mode", "domain_status", "domain_percentile", "domain_reason", "repair")
     assert [first[name] for name in names] == ["warn", "unlike", "99.9", "inverted", "rotate-90"]
     assert [second[name] for name in names] == [""] * 5
+    write(Csv(), Outcome("c.png", rejected))
+    (third,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [third[name] for name in names] == ["warn", "unlike", "99.9", "inverted", ""]
     write(JsonLines(), Outcome("c.png", rejected))
     assert json.loads(capsys.readouterr().out)["problem"]["domain"] == domain
