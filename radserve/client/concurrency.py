@@ -1,6 +1,7 @@
 """Runs a function on many items in parallel and returns results in order."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -12,6 +13,9 @@ R = TypeVar("R")
 
 _LOOKAHEAD: Final = 4  # results per thread that may wait for a slower one before them
 
+_GRACE: Final = 0.5
+"""Seconds for which calls that still run may end, so that the caller closes no connection that is just being opened."""
+
 
 def ordered(function: Callable[[T], R], items: Iterable[T], threads: int, lookahead: int = _LOOKAHEAD) -> Generator[R]:
     """Yield `function(item)` for each item, in order; at most `threads * lookahead` items are taken in advance.
@@ -21,8 +25,9 @@ def ordered(function: Callable[[T], R], items: Iterable[T], threads: int, lookah
     """
     tasks: SimpleQueue[tuple[Future[R], T] | None] = SimpleQueue()
     window: deque[Future[R]] = deque()
-    for _ in range(threads):
-        threading.Thread(target=_work, args=(function, tasks), daemon=True).start()
+    workers = [threading.Thread(target=_work, args=(function, tasks), daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
     try:
         for item in items:
             future: Future[R] = Future()
@@ -35,8 +40,11 @@ def ordered(function: Callable[[T], R], items: Iterable[T], threads: int, lookah
     finally:
         for future in window:
             future.cancel()
-        for _ in range(threads):
+        for _ in workers:
             tasks.put(None)
+        deadline = time.monotonic() + _GRACE
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work(function: Callable[[T], R], tasks: SimpleQueue[tuple[Future[R], T] | None]) -> None:
