@@ -20,7 +20,7 @@ class MediaRange(NamedTuple):
 
 
 def preferred(accept: str) -> MediaRange:
-    """Return the media range with the largest weight, of equal ones the first; an empty one if there is none."""
+    """Return the first of the media ranges with the largest weight; an empty one if the header has no range."""
     ranges = [_range(item) for item in accept.split(",") if item.strip()]
     best = max(ranges, key=lambda item: item.weight, default=None)  # the first of several
     return best if best is not None and best.weight > 0 else MediaRange("", {})

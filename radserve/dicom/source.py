@@ -54,6 +54,7 @@ FAULTS: Final = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError),
     *(ValueError, struct.error),
 )
+"""What pydicom raises on a damaged file depends on the damaged bytes."""
 _MULTI_FRAME: Final = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
 _ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
 

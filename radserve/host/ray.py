@@ -47,7 +47,7 @@ def start(options: dict[str, Any]) -> None:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError):
             raise
-        except Exception:
+        except Exception:  # Ray raises its own errors and bare ones if a process is late; the last one is raised again
             end_children(others)
             if attempt == _STARTS - 1:
                 raise

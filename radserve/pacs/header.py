@@ -1,6 +1,5 @@
 """Header of an image: what rules and queue need of it."""
 
-import struct
 from datetime import date
 from io import BytesIO
 from typing import Any, Final
@@ -11,11 +10,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from radserve.dicom.algorithm import MANUFACTURER
-from radserve.dicom.source import quiet
+from radserve.dicom.source import FAULTS, quiet
 from radserve.errors import DicomError
 
 _REQUIRED: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_FAULTS: Final = (ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError)
 _RESULTS: Final = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTDOSE", "RTPLAN", "DOC", "REG"})
 """Modalities of objects that are made from images."""
 _YEARS: Final = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
@@ -27,7 +25,7 @@ def read(content: bytes) -> Dataset:
         with quiet():
             header = dcmread(BytesIO(content), stop_before_pixels=True)
             return require_identified(header)
-    except (*_FAULTS, TypeError, ValueError, struct.error) as error:
+    except FAULTS as error:
         raise DicomError("The DICOM file is damaged; export it again.") from error
 
 
