@@ -90,11 +90,16 @@ def starts(settings: Path) -> int:
     return log.read_text(encoding="utf-8").count('"running with') if log.exists() else 0
 
 
-def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed: int) -> Outcome:
-    """Store films until every film has a result; lives of the loop and outages last `alive` seconds at most."""
+def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed: int, least: int) -> Outcome:
+    """Store films until every film has a result; lives of the loop and outages last `alive` seconds at most.
+
+    The films are stored in portions, one for each of the first `least` lives of the loop: a fast machine has
+    results for a whole portion before the kill, never for all films.
+    """
     chance, start = random.Random(seed), time.monotonic()
     kills = outages = 0
-    sender = threading.Thread(target=_send, args=(orthanc, films))
+    lives = threading.Semaphore(1)
+    sender = threading.Thread(target=_send, args=(orthanc, films, -(-films // least), lives))
     sender.start()
     while sender.is_alive() or len(_results(orthanc)) < films:
         before = starts(settings)
@@ -108,6 +113,7 @@ def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed
                 outages += 1
             time.sleep(chance.uniform(0, alive))
         kills += 1
+        lives.release()
     sender.join()
     before = starts(settings)
     with loop(settings) as last:  # nothing may come twice
@@ -118,8 +124,10 @@ def under_kills(orthanc: Orthanc, settings: Path, films: int, alive: float, seed
     return Outcome(_results(orthanc), kills, outages, time.monotonic() - start)
 
 
-def _send(orthanc: Orthanc, films: int) -> None:
+def _send(orthanc: Orthanc, films: int, portion: int, lives: threading.Semaphore) -> None:
     for number in range(1, films + 1):
+        if number % portion == 1 or portion == 1:
+            lives.acquire()
         content = film(number)
         _repeatedly(lambda content=content: orthanc.store(content))  # type: ignore[misc]
         if number % 10 == 0:
@@ -167,7 +175,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "orthanc") as orthanc:
         settings = write_settings(orthanc, options.url, Path(name) / "pacs.yaml")
-        outcome = under_kills(orthanc, settings, options.films, 15, options.seed)
+        outcome = under_kills(orthanc, settings, options.films, 15, options.seed, least=20)
     repeated = sum(number > 1 for number in outcome.results.values())
     document = {
         "films": options.films,
