@@ -21,12 +21,15 @@ class Certainty:
         return {"status": self.status, "prediction_set": list(self.prediction_set), "level": self.level}
 
 
-def certainty(label: str, probabilities: Mapping[str, float], recipe: Uncertainty) -> Certainty:
+def certainty(label: str, probabilities: Mapping[str, float], positive: str, recipe: Uncertainty) -> Certainty:
     """Return the conformal set of an image (Vovk et al. 2005, section 4.5: label-conditional).
 
-    The set contains each label whose score, 1 - probability, is at most its quantile. The prediction is certain if the
-    set contains `label`, the decision, and nothing else: with both labels or none, or with the other label alone, the
-    model has no answer that agrees with its validation images.
+    The set contains each label whose score, 1 - probability, is at most its quantile. Within the interval of the
+    threshold, which is known only to within it, the set contains both labels. The prediction is certain if the set
+    contains `label`, the decision, and nothing else: with both labels or none, or with the other label alone, the model
+    has no answer that agrees with its validation images.
     """
-    labels = tuple(name for name, value in probabilities.items() if 1 - value <= recipe.quantiles[name])
+    low, high = recipe.threshold_interval or (0.0, 0.0)
+    is_close = low <= probabilities[positive] < high
+    labels = tuple(name for name, value in probabilities.items() if is_close or 1 - value <= recipe.quantiles[name])
     return Certainty("certain" if labels == (label,) else "uncertain", labels, recipe.level)

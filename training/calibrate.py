@@ -19,9 +19,9 @@ _log = logging.getLogger(__name__)
 def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     """Fit a model's decision on the validation side of its training, by patient; return its recipe.
 
-    Of a classifier with two labels, fits the prediction sets; temperature and threshold stay as trained. Of a
-    segmentation, fits temperature, threshold and smallest mask. With `install`, rewrites recipe, metrics and card in
-    the model's folder; the command of the metrics remains that of the training.
+    Of a classifier with two labels, fits the prediction sets and the interval of the threshold; temperature and
+    threshold stay as trained. Of a segmentation, fits temperature, threshold and smallest mask. With `install`,
+    rewrites recipe, metrics and card in the model's folder; the command of the metrics remains that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     if recipe.decision is None:
@@ -37,7 +37,7 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     sample = release.describe(images.measured, dataset_notes.for_dataset(config.data))
     if recipe.is_binary:
         recipe = _with_assumptions(recipe, config.sensitivity)
-        recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
+        recipe = uncertainty.fit(recipe, logits, images.measured, config, sample, images.sha256)
         measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured)
     else:
         evaluator = evaluators.for_recipe(recipe)

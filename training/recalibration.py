@@ -29,7 +29,7 @@ def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sa
     shifted = logits + np.array([0, bias][-logits.shape[1] :], dtype=np.float32)
     recipe = evaluator.calibrate(recipe, settings, shifted, images, sample)
     recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"bias": bias})})
-    return uncertainty.fit(recipe, logits, images, settings.level, sample, split)
+    return uncertainty.fit(recipe, logits, images, settings, sample, split)
 
 
 def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Images) -> list[Decision]:

@@ -53,7 +53,7 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     recipe = recipe.model_copy(update=update)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     if recipe.is_binary:
-        recipe = uncertainty.fit(recipe, logits, validation, settings.level, sample, data.split)
+        recipe = uncertainty.fit(recipe, logits, validation, settings, sample, data.split)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
     recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)

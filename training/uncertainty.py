@@ -14,22 +14,52 @@ from training.evaluators.evaluator import Logits
 from training.metrics import bootstrap, conformal
 from training.metrics.bootstrap import Interval, Statistic
 from training.metrics.reliability import bins
+from training.metrics.threshold_sweep import score_at_sensitivity
+from training.settings import Settings
 
 _DIGITS: Final = 6
 
 
-def fit(recipe: Recipe, logits: Logits, images: Images, level: float, sample: str, split: str) -> Recipe:
-    """Return the recipe with the conformal quantiles of labelled images, which `sample` describes in words."""
+def fit(recipe: Recipe, logits: Logits, images: Images, settings: Settings, sample: str, split: str) -> Recipe:
+    """Return the recipe with the prediction sets of labelled images, which `sample` describes in words.
+
+    They are the images by which its threshold was chosen, with the sensitivity that the recipe states.
+    """
     shares = outputs.calibrated(logits, recipe.calibration)
     targets, groups = images.targets.numpy(), np.asarray(images.groups)
     quantiles = {}
     for index, label in enumerate(recipe.labels):
         own = targets == index
-        quantile = conformal.quantile(1 - shares[own, index], groups[own], level)
-        quantiles[label] = math.ceil(min(1, quantile) * 10**_DIGITS) / 10**_DIGITS
+        quantile = conformal.quantile(1 - shares[own, index], groups[own], settings.level)
+        quantiles[label] = _up(min(1, quantile))
     fitted = f"Class-conditional split-conformal quantiles of {sample}, each patient or group with the same weight."
-    section = Uncertainty(level=level, quantiles=quantiles, fitted=fitted, split=split)
+    section = Uncertainty(level=settings.level, quantiles=quantiles, fitted=fitted, split=split)
+    interval = _threshold_interval(recipe, shares, images, settings.seed)
+    if interval is not None:
+        section = section.model_copy(update={"threshold_interval": interval})
     return recipe.model_copy(update={"uncertainty": section})
+
+
+def _threshold_interval(
+    recipe: Recipe, shares: NDArray[np.float64], images: Images, seed: int
+) -> tuple[float, float] | None:
+    """Return the 95% interval of the threshold, by a bootstrap over groups; None if another rule chose it."""
+    assert recipe.decision is not None
+    threshold, sensitivity = recipe.decision.threshold, recipe.decision.sensitivity
+    if sensitivity is None:
+        return None
+    index = recipe.labels.index(recipe.decision.positive)
+    positive, probability = images.targets.numpy() == index, shares[:, index]
+
+    def statistic(drawn: NDArray[np.intp]) -> dict[str, float]:
+        return {"threshold": score_at_sensitivity(positive[drawn], probability[drawn], sensitivity)}
+
+    interval = bootstrap.intervals(statistic, images.groups, seed)["threshold"]
+    return -_up(-min(interval.low, threshold)), _up(max(interval.high, threshold))
+
+
+def _up(value: float) -> float:
+    return math.ceil(value * 10**_DIGITS) / 10**_DIGITS
 
 
 def decisions(recipe: Recipe, logits: Logits) -> list[Decision]:

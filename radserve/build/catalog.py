@@ -98,7 +98,8 @@ def uncertain(recipe: Recipe) -> tuple[float, float] | None:
         return None
     quantiles = recipe.uncertainty.quantiles
     (negative,) = (label for label in recipe.labels if label != decision.positive)
-    limits = (decision.threshold, quantiles[negative], 1 - quantiles[decision.positive])
+    interval = recipe.uncertainty.threshold_interval or ()
+    limits = (decision.threshold, quantiles[negative], 1 - quantiles[decision.positive], *interval)
     return (min(limits), max(limits)) if min(limits) < max(limits) else None
 
 

@@ -113,17 +113,25 @@ def test_a_version_without_metrics_has_no_figures(tmp_path: Path) -> None:
     assert (description["figures"], description["held_out"]) == ({}, None)
 
 
+@pytest.mark.parametrize("interval", [None, (0.5, 0.6), (0.55, 0.8)])
 @pytest.mark.parametrize("quantiles", [(0.15, 0.27), (0.64, 0.59), (0.9, 0.9), (0.6, 0.4)])
-def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(quantiles: tuple[float, float]) -> None:
-    sets = {"level": 0.9, "quantiles": dict(zip(("dark", "bright"), quantiles, strict=True)), "fitted": "x"}
-    brightness = recipe.parse(brightness_recipe() | {"uncertainty": sets | {"split": "0" * 64}}, "test")
+def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(
+    quantiles: tuple[float, float], interval: tuple[float, float] | None
+) -> None:
+    sets: dict[str, object] = {
+        "level": 0.9,
+        "quantiles": dict(zip(("dark", "bright"), quantiles, strict=True)),
+        "fitted": "x",
+    }
+    sets |= {"split": "0" * 64, "threshold_interval": interval}
+    brightness = recipe.parse(brightness_recipe() | {"uncertainty": sets}, "test")
     assert brightness.decision is not None
     assert brightness.uncertainty is not None
     low, high = catalog.uncertain(brightness) or (1.0, 0.0)
     for step in range(1000):
         share = (step + 0.5) / 1000
         label = "bright" if share >= brightness.decision.threshold else "dark"
-        status = certainty(label, {"dark": 1 - share, "bright": share}, brightness.uncertainty).status
+        status = certainty(label, {"dark": 1 - share, "bright": share}, "bright", brightness.uncertainty).status
         assert (status == "uncertain") is (low <= share < high), share
 
 
