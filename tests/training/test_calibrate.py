@@ -58,7 +58,11 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     measured = report.load(folder / "metrics.json").certainty
     assert measured is not None
     assert {"accuracy", "accuracy_certain", "uncertain", "coverage of normal"} <= set(measured)
-    assert "| share of uncertain results |" in (folder / "CARD.md").read_text()
+    text = (folder / "CARD.md").read_text()
+    assert "| share of uncertain results |" in text
+    assert complete.uncertainty is not None
+    low, high = complete.uncertainty.threshold_interval or (0, 0)
+    assert f"From {low:.4f} to {high:.4f}, it contains both" in text
 
 
 def test_recorded_assumptions_stay(recipe: Recipe) -> None:

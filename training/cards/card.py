@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from handlers.recipe import Recipe
+from handlers.recipe import Recipe, Uncertainty
 from handlers.scope.statement import ATTRIBUTES
 from training.cards import dataset_notes, external, front_matter, known_failures
 from training.cards.dataset_notes import DatasetNotes
@@ -235,7 +235,8 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
         yield (
             f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, threshold and "
             "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
-            "is uncertain unless its prediction set contains only its label. Nothing is promised for other images."
+            "is uncertain unless its prediction set contains only its label. "
+            f"{_close(recipe.uncertainty)}Nothing is promised for other images."
         )
         yield metrics_table(measured.certainty)
     if measured.stress:
@@ -250,6 +251,16 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
     if measured.training and measured.training != (measured.command,):
         yield "Weights trained by " + ", then ".join(f"`{command}`" for command in measured.training) + "."
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
+
+
+def _close(uncertainty: Uncertainty) -> str:
+    if uncertainty.threshold_interval is None:
+        return ""
+    low, high = uncertainty.threshold_interval
+    return (
+        f"From {low:.4f} to {high:.4f}, it contains both: that is the 95% interval of the threshold, by a bootstrap "
+        "over the same images. "
+    )
 
 
 def _confusion(counts: Mapping[str, int] | Mapping[str, dict[str, int]]) -> str:

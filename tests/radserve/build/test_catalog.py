@@ -118,12 +118,8 @@ def test_a_version_without_metrics_has_no_figures(tmp_path: Path) -> None:
 def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(
     quantiles: tuple[float, float], interval: tuple[float, float] | None
 ) -> None:
-    sets: dict[str, object] = {
-        "level": 0.9,
-        "quantiles": dict(zip(("dark", "bright"), quantiles, strict=True)),
-        "fitted": "x",
-    }
-    sets |= {"split": "0" * 64, "threshold_interval": interval}
+    named = dict(zip(("dark", "bright"), quantiles, strict=True))
+    sets = {"level": 0.9, "quantiles": named, "threshold_interval": interval, "fitted": "x", "split": "0" * 64}
     brightness = recipe.parse(brightness_recipe() | {"uncertainty": sets}, "test")
     assert brightness.decision is not None
     assert brightness.uncertainty is not None
