@@ -104,7 +104,7 @@ class Processor:
         content = (self._queue.images / job.file).read_bytes()
         with SECONDS.labels("predict").time():
             result = self._client.predict(job.model, content, job.version)
-            objects = complete(self._client, content, result, self._settings.write)
+            objects = complete(self._client, content, result, self._settings.kinds(job.rule))
         if not objects:
             raise DicomError("The result has none of the objects of the setting 'write'.")
         for path in self._queue.result_files(job):
