@@ -84,7 +84,7 @@ def viewer(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     configuration = replaced((SETTINGS / "nginx.conf").read_text(encoding="utf-8"), changes)
     (folder / "nginx.conf").write_text(configuration, encoding="utf-8")
-    command = ["/usr/sbin/nginx", "-c", folder / "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
+    command = ["/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as nginx:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: _answers(url))
