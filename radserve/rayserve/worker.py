@@ -27,7 +27,7 @@ from radserve.host.batch_context import BatchContext
 
 Call = tuple[bytes, dict[str, str]]
 """Body and headers of a request."""
-Answer = tuple[int, str, bytes, dict[str, str]]
+Reply = tuple[int, str, bytes, dict[str, str]]
 """Status, media type, body and headers of a response."""
 
 
@@ -120,15 +120,15 @@ class Worker:
         self._handler = kind()
         self._handler.initialize(self._context)
 
-    async def respond(self, call: Call) -> Answer:
+    async def respond(self, call: Call) -> Reply:
         """Respond to a request, in a batch with others."""
-        answer: Answer = await self._batch(call)
-        return answer
+        reply: Reply = await self._batch(call)
+        return reply
 
-    async def _respond_all(self, calls: list[Call]) -> list[Answer]:
+    async def _respond_all(self, calls: list[Call]) -> list[Reply]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._handle, calls)
 
-    def _handle(self, calls: list[Call]) -> list[Answer]:
+    def _handle(self, calls: list[Call]) -> list[Reply]:
         """Run a batch. One that takes too long ends the process, even if its code never returns to Python."""
         signal.alarm(self._seconds)
         try:
