@@ -138,7 +138,7 @@ def _reason(error: Exception) -> str:
 def _is_outage(error: Exception) -> bool:
     """Return whether a failure says nothing about the job: its peer is away, or a disk is full."""
     if isinstance(error, ResponseTimeoutError):
-        return False  # an image that takes too long would be sent for ever
+        return False  # an image that takes too long would be sent forever
     if isinstance(error, ProblemError):
         return error.status in _OUTAGES
     return isinstance(

@@ -74,10 +74,10 @@ def of_domain(domain: Mapping[str, Any] | None) -> dict[str, Any]:
 def value(result: object, names: str) -> Any:
     """Return an attribute, which may be nested (`model.name`), or None if the result lacks it; tuples as text."""
     try:
-        found = attrgetter(names)(result)
+        item = attrgetter(names)(result)
     except AttributeError:
         return None
-    return ", ".join(found) if isinstance(found, tuple) else found
+    return ", ".join(item) if isinstance(item, tuple) else item
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":

@@ -21,10 +21,8 @@ from radserve.cli.with_gateway import Addresses
 from radserve.client import Client
 from tests import command_line
 from tests.fake_supervisor import PATIENCE, await_true
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, command, free_ports
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,13 @@ def rank(positive: Flags, score: Floats) -> Ranking:
     return Ranking(-levels, index, positive)
 
 
-def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float, digits: int = 6) -> float:
-    """Return the highest threshold that reaches a sensitivity, rounded down to `digits`; never 0 or 1."""
+def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float) -> float:
+    """Return the highest threshold that reaches a sensitivity, rounded down to 6 digits; never 0 or 1."""
     scores = np.sort(probability[positive])[::-1]
     if not len(scores):
         raise TrainingError("Cannot choose a threshold without positive images.")
     required = math.ceil(round(sensitivity * len(scores), 9))
-    threshold: float = math.floor(float(scores[required - 1]) * 10**digits) / 10**digits
+    threshold: float = math.floor(float(scores[required - 1]) * 10**6) / 10**6
     if not 0 < threshold < 1:
         raise TrainingError(
             f"The threshold for sensitivity {sensitivity} would be {threshold}, which does not separate the labels."
