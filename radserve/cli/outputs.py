@@ -37,6 +37,7 @@ class Pictures:
     force: bool = False
     assurances: Assurances = field(default_factory=dict)  # of all images
     repair: Repair | None = None  # of all images
+    series: list[str] = field(default_factory=list)  # names of the series whose objects are written
 
     @property
     def conditions(self) -> Conditions:
@@ -112,6 +113,7 @@ class Pictures:
 
         for kind, item in of_series(contents, series, _OF_SERIES).items():
             self._write(self.dicom / f"{name}.{kind}.dcm", encode(item))
+        self.series.append(name)
 
     def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Verb) -> bytes:
         name, version = result.model.name, result.model.version

@@ -136,7 +136,7 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         raise typer.Exit(_INTERRUPTED) from None
     if len(listed) > 1 or skipped or summary.failed:
         had = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
-        for line in summary.lines(*had, *_written(options, groups)):
+        for line in summary.lines(*had, *_written(pictures)):
             typer.echo(line, err=True)
     return summary.failed + summary.without_dicom + rejected
 
@@ -166,10 +166,10 @@ def _segments(client: Client, options: Options) -> bool:
     return any(item.task == "segmentation" for item in versions if options.version in (None, item.version))
 
 
-def _written(options: Options, groups: Sequence[Group]) -> list[str]:
-    """Say how many series have one object."""
-    count = sum(group.uid is not None for group in groups)
-    return [f"DICOM objects of {count} series: {options.dicom_out}{os.sep}series-*.dcm."] if count else []
+def _written(pictures: Pictures) -> list[str]:
+    """Say of how many series there are objects."""
+    count = len(pictures.series)
+    return [f"DICOM objects of {count} series: {pictures.dicom}{os.sep}series-*.dcm."] if count else []
 
 
 def _without(rejected: int, options: Options) -> str:

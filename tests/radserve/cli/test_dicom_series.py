@@ -112,6 +112,7 @@ def test_a_part_of_a_series_is_not_written_as_the_whole(odd: Scripted, folder: P
     done = predict(odd, folder, "--dicom-out", tmp_path / "out", "--limit", 3, "--json")
     assert done.returncode == 1
     assert "Only 3 of the 4 slices of this series are sent" in done.stderr
+    assert "DICOM objects" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
