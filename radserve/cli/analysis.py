@@ -18,6 +18,7 @@ from radserve.schema.segmentation import Segmentation, Series
 T = TypeVar("T")
 
 _CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
+_ZIP: Final = b"PK\3\4"
 _NOTHING: Final = Problem(None, "No image", "None of the slices can be read.")
 
 
@@ -113,6 +114,8 @@ class Analysis:
             sha256 = hashlib.sha256(content).hexdigest() if len(content) <= limit else source.sha256()
         except OSError as error:
             return Problem(None, "Unreadable file", error.strerror or str(error))
+        if content.startswith(_ZIP):
+            return Problem(None, "Zip file", "A zip can hold several images; unpack it and send the folder.")
         return Image(source, content, sha256)
 
 

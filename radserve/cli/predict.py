@@ -81,14 +81,14 @@ class Options:
 def predict(options: Options) -> None:
     """Send images to a running server or gateway and print the results.
 
-    Of a folder and its subfolders, all files with an image suffix or no suffix are sent, except hidden files. Results
-    go to standard output or to --out, everything else to standard error. If a
-    call is interrupted, the same call with --resume continues.
+    Of a folder and its subfolders, all files with an image suffix, a number as suffix, or none are sent, except hidden
+    files. Results go to standard output or to --out, everything else to standard error. If a call with --out is
+    interrupted, the same call with --resume continues.
 
     Exit codes:
     0    every image has a result, and every picture is written
-    1    at least one image has no result, also in --out before --resume, or no DICOM objects; a line says why.
-         --resume does not send an image again that has a result without DICOM objects
+    1    at least one image has no result (with --resume, also one of an earlier call), or no DICOM objects; a line says
+         why. --resume does not send an image again that has a result without DICOM objects
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
