@@ -32,6 +32,7 @@ RESULT: Final = {
     "height": "image.height",
     "image_sha256": "image.sha256",
     "unchecked": "unchecked",
+    "notes": "notes",
     "domain_mode": "domain.mode",
     "domain_status": "domain.status",
     "domain_percentile": "domain.percentile",
