@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.."
 export="uv export --quiet --locked --no-emit-project --no-header --no-annotate"
 case "$1" in
 train) exec $export --extra train ;;
-# The writers of DICOM results need no codecs.
-gateway) exec $export --extra gateway --extra tracing --extra dicom --prune imagecodecs --prune pylibjpeg --prune pylibjpeg-rle ;;
+# The writers of DICOM results and the PACS loop need no codecs.
+gateway) exec $export --extra gateway --extra tracing --extra pacs --prune imagecodecs --prune pylibjpeg --prune pylibjpeg-rle ;;
 # Without packages that the function does not need or that Lambda's runtime provides.
 lambda) exec $export --extra gateway --prune boto3 --prune rich --prune stamina --prune typer --prune uvicorn ;;
 lambda-image) exec $export --extra gateway --group lambda-image ;;

@@ -6,7 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
@@ -102,6 +102,7 @@ class Pipeline:
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
+            report = replace(report, notes=suitability.notes(image, self.recipe.scope.sequences))
             tensor = preprocess(image, spec)
             return PreparedImage(image, sha256, tensor, trace, report, requested, assurances.prevalence)
 

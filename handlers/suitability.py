@@ -1,10 +1,12 @@
 """Rejects images that are readable but unsuitable for the model: size, colour, contrast."""
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageChops
 
 from handlers.errors import UnusableImageError
 from handlers.formats.image import Image
@@ -40,6 +42,24 @@ def check(image: Image, spec: Input, enlargement: float = 2) -> None:
             _check_color(small)
         small = small.convert("L")
     _check_contrast(small, MIN_CONTRAST[spec.color])
+
+
+def notes(image: Image, sequences: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what a reader must know about the channels of an image, which are `sequences` for the model.
+
+    The image is not rejected: of 7 of the 85 patients with the training images of `glioma-unet`, channels are equal.
+    """
+    if sequences is None or not _is_gray(image.pixels):
+        return ()
+    names = f"{', '.join(sequences[:-1])} and {sequences[-1]}"
+    return (f"The {len(sequences)} channels are equal: {names} cannot be told apart.",)
+
+
+def _is_gray(pixels: Pillow.Image) -> bool:
+    if pixels.mode != "RGB":
+        return True
+    red, *others = pixels.split()
+    return all(ImageChops.difference(red, other).getbbox() is None for other in others)
 
 
 def _check_size(image: Image, spec: Input, enlargement: float) -> None:

@@ -48,40 +48,28 @@ class ChangeError(RadServeError):
     status = 500
     title = "Internal error"
 
+    def __init_subclass__(cls, status: int = status, title: str = title) -> None:
+        cls.status, cls.title = status, title
 
-class InvalidChangeError(ChangeError):
+
+class InvalidChangeError(ChangeError, status=400, title="Bad request"):
     """The request has an invalid key or value."""
 
-    status = 400
-    title = "Bad request"
 
-
-class NotServedError(ChangeError):
+class NotServedError(ChangeError, status=404, title="Not found"):
     """The model, version or rollout does not exist."""
 
-    status = 404
-    title = "Not found"
 
-
-class ConflictError(ChangeError):
+class ConflictError(ChangeError, status=409, title="Conflict"):
     """The change conflicts with the current state."""
 
-    status = 409
-    title = "Conflict"
 
-
-class NotReadyError(ChangeError):
+class NotReadyError(ChangeError, status=503, title="Service unavailable"):
     """Changes are not possible yet."""
 
-    status = 503
-    title = "Service unavailable"
 
-
-class VersionFailedError(ChangeError):
+class VersionFailedError(ChangeError, status=502, title="The version failed"):
     """A version failed; the previous one is still served."""
-
-    status = 502
-    title = "The version failed"
 
 
 class KeysError(RadServeError):

@@ -11,6 +11,7 @@ from radserve.build import model_store as store_index
 from radserve.build.model_store import Entry
 
 NAME = "chest-xray-cnn"
+FILM = (Path(__file__).resolve().parents[1] / "archives" / NAME / "sample.png").read_bytes()
 
 
 def entry_of(store: Path, name: str = NAME) -> Entry:

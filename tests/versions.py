@@ -17,12 +17,10 @@ import yaml
 from radserve.build import model_store
 from radserve.build.mar import MANIFEST
 from radserve.build.model_store import Entry
-from tests.conftest import ROOT
-from tests.repack import NAME, entry_of
+from tests.repack import FILM, NAME, entry_of
 
 Contents = dict[str, bytes]
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 
 

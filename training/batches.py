@@ -1,10 +1,13 @@
 """Batches of normalised images; augmented ones depend only on seed, epoch and position."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate, one_hot
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
@@ -31,6 +34,18 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, indices: NDArray[np.intp]) -> Self:
+        """Return some of the images."""
+        groups = tuple(self.groups[index] for index in indices)
+        masks = None if self.masks is None else self.masks[indices]
+        return replace(self, pixels=self.pixels[indices], targets=self.targets[indices], groups=groups, masks=masks)
+
+    def counts(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the numbers of images, of groups, and of images of each label, for `metrics.json`."""
+        numbers = Counter(self.targets.tolist())
+        of_labels = {label: numbers[index] for index, label in enumerate(labels)}
+        return {"images": len(self), "groups": len(set(self.groups)), "labels": of_labels}
 
 
 def scaled(images: Images, scale: float) -> Images:

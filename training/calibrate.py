@@ -8,7 +8,7 @@ from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import evaluate, evaluators, recipe_files, reference, release, settings, uncertainty
 from training.cards import dataset_notes
-from training.cards.card import card
+from training.cards.files import write_report
 from training.errors import RunError
 from training.evaluators import outputs
 from training.evaluators.binary import PREVALENCE
@@ -52,8 +52,7 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     if install:
         metrics = json.loads((folder / "metrics.json").read_bytes()) | measured
         recipe_files.write(recipe, folder / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        (folder / "CARD.md").write_text(card(recipe, metrics, config.data), encoding="utf-8")
+        write_report(recipe, metrics, folder)
     return recipe
 
 

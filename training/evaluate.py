@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from handlers.recipe import Recipe
 from training import evaluators, networks, recalibration, reference, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
-from training.cards.card import card
+from training.cards.files import write_report
 from training.datasets import training_data
 from training.detector.refusals import measure_refusals
 from training.errors import RunError
@@ -98,7 +97,7 @@ def update_reference(folder: Path, data: Path, out: Path, overrides: Sequence[st
     logits = outputs.logits(network, images.measured, recipe.input, len(recipe.labels))
     measured = reference.with_percentiles(reference.of_predictions(recipe, logits), folder, recipe, config, data)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes()) | {"reference": measured}
-    _write_report(metrics, recipe, out)
+    write_report(recipe, metrics, out)
     return metrics
 
 
@@ -152,8 +151,8 @@ def create_report(
         "part": part,
         "split": {
             "sha256": images.sha256,
-            "train": None if images.train is None else _counts(images.train, recipe),
-            "validation": _counts(images.measured, recipe),
+            "train": None if images.train is None else images.train.counts(recipe.labels),
+            "validation": images.measured.counts(recipe.labels),
         },
         "interval": bootstrap.describe(dataset_notes.for_dataset(config.data).group),
         "validation": evaluation.metrics,
@@ -200,16 +199,9 @@ def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: 
 
 def write(metrics: dict[str, Any], recipe: Recipe, evaluation: Evaluation, out: Path) -> None:
     """Write metrics, card and plots to a result folder."""
-    _write_report(metrics, recipe, out)
+    write_report(recipe, metrics, out)
     (out / "plots").mkdir(exist_ok=True)
     evaluation.plot(out / "plots")
-
-
-def _write_report(metrics: dict[str, Any], recipe: Recipe, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    text = card(recipe, metrics, metrics["data"])
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (out / "CARD.md").write_text(text, encoding="utf-8")
 
 
 def refresh(folder: Path, config: Settings, data: Path) -> None:
@@ -223,7 +215,7 @@ def refresh(folder: Path, config: Settings, data: Path) -> None:
         del metrics["refusals"]
     if "reference" in metrics:
         metrics["reference"] = reference.with_percentiles(metrics["reference"], folder, recipe, config, data)
-    _write_report(metrics, recipe, folder)
+    write_report(recipe, metrics, folder)
 
 
 def install_report(out: Path, folder: Path) -> None:
@@ -273,12 +265,3 @@ def check_split(images: MeasuredData, previous: Report, data: Path) -> None:
             f"({previous.split.sha256[:12]}), so training images may be on the validation side. Use the data and "
             "settings of the training, or measure all of another data set."
         )
-
-
-def _counts(images: Images, recipe: Recipe) -> dict[str, Any]:
-    labels = Counter(images.targets.tolist())
-    return {
-        "images": len(images),
-        "groups": len(set(images.groups)),
-        "labels": {label: labels[index] for index, label in enumerate(recipe.labels)},
-    }

@@ -4,20 +4,18 @@ The figures are kept apart from those of the validation part. Images that were u
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
 from training import datasets, evaluators, networks, settings, weights
 from training.batches import Images
-from training.cards.card import card
+from training.cards.files import write_report
 from training.datasets import external, split, training_data
 from training.datasets.example import Example, sha256
 from training.datasets.external import Labelled
@@ -62,10 +60,7 @@ def evaluate(folder: Path, training: Path, source: Source, out: Path, command: s
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     others = [part for part in metrics.get("external", []) if part["name"] != source.name]
     metrics["external"] = [*others, section]
-    out.mkdir(parents=True, exist_ok=True)
-    text = card(recipe, metrics, config.data)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (out / "CARD.md").write_text(text, encoding="utf-8")
+    write_report(recipe, metrics, out)
     return section
 
 
@@ -128,15 +123,10 @@ def _section(
 ) -> dict[str, Any]:
     evaluator = evaluators.for_recipe(recipe)
     evaluation = evaluator.measure(recipe, logits, images, seed)
-    counts = Counter(images.targets.tolist())
     return {
         "name": name,
         "sha256": split.digest(labelled.examples, [True] * len(images)),
-        "images": {
-            "images": len(images),
-            "groups": len(set(images.groups)),
-            "labels": {label: counts[index] for index, label in enumerate(recipe.labels)},
-        },
+        "images": images.counts(recipe.labels),
         "interval": bootstrap.describe("groups"),
         "predictor": predictor(recipe),
         "metrics": _with_intervals(evaluation.metrics, images),
@@ -161,14 +151,8 @@ def _subgroups(
     result = {}
     for value in sorted(set(values)):
         indices = np.flatnonzero(np.asarray(values) == value)
-        part = _part(images, indices.tolist())
+        part = images.take(indices)
         enough = len(set(part.groups)) >= SMALLEST
         metrics = evaluator.measure(recipe, logits[indices], part, seed).metrics if enough else None
         result[value] = {"images": len(part), "metrics": metrics}
     return result
-
-
-def _part(images: Images, indices: list[int]) -> Images:
-    rows = torch.tensor(indices)
-    masks = None if images.masks is None else images.masks[rows]
-    return Images(images.pixels[rows], images.targets[rows], tuple(images.groups[index] for index in indices), masks)

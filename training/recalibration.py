@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -38,7 +37,7 @@ def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Ima
     results: dict[int, Decision] = {}
     for number in range(FOLDS):
         own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        fitted = refit(recipe, settings, logits[others], subset(images, others), "the other folds", "0" * 64)
+        fitted = refit(recipe, settings, logits[others], images.take(others), "the other folds", "0" * 64)
         results |= dict(zip(own.tolist(), uncertainty.decisions(fitted, logits[own]), strict=True))
     return [results[index] for index in range(len(images))]
 
@@ -68,9 +67,3 @@ def folds(images: Images, seed: int) -> NDArray[np.intp]:
     fold = np.empty(len(groups), dtype=np.intp)
     fold[order] = np.arange(len(groups)) % FOLDS
     return fold[owner]
-
-
-def subset(images: Images, indices: NDArray[np.intp]) -> Images:
-    """Return some of the images."""
-    groups = tuple(images.groups[index] for index in indices)
-    return replace(images, pixels=images.pixels[indices], targets=images.targets[indices], groups=groups)

@@ -48,8 +48,9 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     logits = _logits(weights.load(network, file), recipe, data)
     sample = describe(validation, notes)
     # A detector knows the outputs of the earlier weights.
-    without = {} if recipe.detector is None else {"detector": None}
-    update = {"input": data.spec, "weights": released} | without | _without_failures(recipe)
+    without: dict[str, Any] = {} if recipe.detector is None else {"detector": None}
+    without |= {"known_failures": ()} if recipe.known_failures else {}  # those of the previous weights
+    update = {"input": data.spec, "weights": released} | without
     recipe = recipe.model_copy(update=update)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     if recipe.is_binary:
@@ -110,11 +111,6 @@ def _with_offset(recipe: Recipe, offset: float) -> dict[str, Any]:
     note = f"Before that, {offset:+.4f} was added to the bias of {recipe.labels[-1]}, fitted in the same way."
     fitted = f"{recipe.calibration.fitted} {note}"
     return {"calibration": recipe.calibration.model_copy(update={"fitted": fitted})}
-
-
-def _without_failures(recipe: Recipe) -> dict[str, Any]:
-    """Return the change that removes the known failures, which are those of the previous weights."""
-    return {"known_failures": ()} if recipe.known_failures else {}
 
 
 def _trained_on(data: TrainingData, recipe: Recipe, notes: DatasetNotes) -> str:

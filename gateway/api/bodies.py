@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from radserve.schema.domain import Repair
@@ -22,8 +22,8 @@ _PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAg
 """A gray PNG of one pixel."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Body(BaseModel, extra="forbid"):
+    """Base: unknown keys are errors."""
 
 
 class EncodedImage(_Body):

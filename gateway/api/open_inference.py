@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import model_response, problems, services
 from gateway.access import Caller
 from gateway.api import examples, inference
 from gateway.api.inference import Target
-from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
+from gateway.api.parameters import Name, Version, declare_corrections
 from gateway.backends.base import Backend, ModelResponse, unknown_model
 from gateway.errors import BadGatewayError, UnsupportedMediaTypeError
 from gateway.model_response import Document
@@ -51,6 +51,7 @@ _BODY: Final[dict[str, Any]] = {
 }
 _INFER: Final[dict[str, Any]] = {
     "response_model": InferenceResponse,
+    "dependencies": [Depends(declare_corrections)],
     "responses": _INFER_PROBLEMS | {200: {"content": {wire.JSON: {"example": examples.INFERENCE}}}},
     "openapi_extra": _BODY,
     "description": "Returns a label with a probability or a mask for each image, in order. A rejected image has a "
@@ -130,13 +131,7 @@ async def version_ready(request: Request, name: Name, version: Version, caller: 
 
 
 @router.post("/models/{name}/infer", operation_id="v2_infer", summary="Analyse images with a model", **_INFER)
-async def infer(
-    request: Request,
-    name: Name,
-    caller: AuthenticatedCaller,
-    _repair: RepairQuery = None,
-    _prevalence: PrevalenceQuery = None,
-) -> Response:
+async def infer(request: Request, name: Name, caller: AuthenticatedCaller) -> Response:
     """Return the results of a model."""
     return await _infer(request, Target("predictions", name), caller)
 
@@ -147,14 +142,7 @@ async def infer(
     summary="Analyse images with a version of a model",
     **_INFER,
 )
-async def infer_with_version(
-    request: Request,
-    name: Name,
-    version: Version,
-    caller: AuthenticatedCaller,
-    _repair: RepairQuery = None,
-    _prevalence: PrevalenceQuery = None,
-) -> Response:
+async def infer_with_version(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
     """Return the results of a version."""
     return await _infer(request, Target("predictions", name, version), caller)
 

@@ -40,7 +40,7 @@ class _VersionConvertor(StringConvertor):
 
 register_url_convertor("version", _VersionConvertor())
 
-RepairQuery = Annotated[
+_RepairQuery = Annotated[
     str | None,
     Query(
         alias="repair",
@@ -57,7 +57,7 @@ def _decimal(text: str) -> str:
     return text
 
 
-PrevalenceQuery = Annotated[
+_PrevalenceQuery = Annotated[
     float | None,
     Query(
         alias="prevalence",
@@ -67,6 +67,11 @@ PrevalenceQuery = Annotated[
     ),
     BeforeValidator(_decimal),
 ]
+
+
+async def declare_corrections(_repair: _RepairQuery = None, _prevalence: _PrevalenceQuery = None) -> None:
+    """Check the parameters of corrections, and add them to the OpenAPI document; the model server reads them."""
+
 
 _COUNTED_LATER: Final = ("repair", "prevalence")
 """Parameters that a header or body can contain, too; `gateway.api.inference` rejects several values of them."""

@@ -10,7 +10,7 @@ from gateway import event_stream, model_response, problems, services
 from gateway.access import Caller
 from gateway.api import bodies, dicom, examples, inference, streaming
 from gateway.api.inference import Target
-from gateway.api.parameters import Name, PrevalenceQuery, RepairQuery, Version
+from gateway.api.parameters import Name, Version, declare_corrections
 from gateway.backends.base import ModelResponse, Verb
 from gateway.errors import BadRequestError
 from gateway.services import AuthenticatedCaller, Services
@@ -45,23 +45,10 @@ def _add_routes(verb: Verb) -> None:
         "`progress`, `done`, `error`)."
     )
 
-    async def of_model(
-        request: Request,
-        name: Name,
-        caller: AuthenticatedCaller,
-        _repair: RepairQuery = None,
-        _prevalence: PrevalenceQuery = None,
-    ) -> Response:
+    async def of_model(request: Request, name: Name, caller: AuthenticatedCaller) -> Response:
         return await _respond(request, Target(verb, name), caller)
 
-    async def of_version(
-        request: Request,
-        name: Name,
-        version: Version,
-        caller: AuthenticatedCaller,
-        _repair: RepairQuery = None,
-        _prevalence: PrevalenceQuery = None,
-    ) -> Response:
+    async def of_version(request: Request, name: Name, version: Version, caller: AuthenticatedCaller) -> Response:
         return await _respond(request, Target(verb, name, version), caller)
 
     for path, endpoint, suffix, which in (
@@ -80,7 +67,7 @@ def _add_routes(verb: Verb) -> None:
                 operation_id=f"{action}_{kind}{suffix}",
                 summary=f"{summary} {title} {which}",
                 description=returns if end else f"{returns} {_BODIES}",
-                dependencies=[Depends(request_body.require_form)] if end else [],
+                dependencies=[Depends(declare_corrections), *([Depends(request_body.require_form)] if end else [])],
                 responses=_PROBLEMS | {200: _success(verb)},
                 openapi_extra=body,
             )

@@ -11,11 +11,11 @@ _HEADERS: Final = ("headers", "multiValueHeaders")
 
 def sanitize(event: dict[str, Any]) -> dict[str, Any]:
     """Remove header fields that mangum cannot parse; clients control them, such as `Host: [::1]:80`."""
-    return event | {key: _sanitize_headers(event[key] or {}) for key in _HEADERS if key in event}
-
-
-def _sanitize_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in headers.items() if _is_parsable(name.lower(), value)}
+    return event | {
+        key: {name: value for name, value in (event[key] or {}).items() if _is_parsable(name.lower(), value)}
+        for key in _HEADERS
+        if key in event
+    }
 
 
 def _is_parsable(name: str, value: Any) -> bool:

@@ -24,6 +24,8 @@ _UNSUPPORTED: Final = {
     b"\x5c\x01\x00\x00": "NIfTI files cannot be read. Export each slice as PNG or DICOM.",
 }
 """First bytes of unsupported types that clients do send -> message."""
+_HEIF: Final = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif")}
+"""Bytes 4 to 12 of photographs of telephones (ISO/IEC 23008-12)."""
 
 
 def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
@@ -60,4 +62,6 @@ def _decode(data: bytes, limits: Limits, at_least: tuple[int, int] | None) -> Im
     for magic, message in _UNSUPPORTED.items():
         if data.startswith(magic):
             raise UnsupportedMediaTypeError(message)
+    if data[4:12] in _HEIF:
+        raise UnsupportedMediaTypeError("HEIC and AVIF photographs cannot be read. Export the image as PNG or JPEG.")
     raise UnsupportedMediaTypeError(f"Unsupported file type. Send the image as one of {READABLE}.")

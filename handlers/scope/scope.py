@@ -88,17 +88,23 @@ class Scope(_Section):
 
 @dataclass(frozen=True)
 class Report:
-    """Attributes of a scope that an image states, attributes that are unknown, and what the client assures."""
+    """Attributes of a scope that an image states, attributes that are unknown, and what the client assures.
+
+    `notes` are sentences about the image that a reader must know, although it is within the scope.
+    """
 
     checked: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     assurances: Mapping[str, str | float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
         """Keys of a prediction."""
-        assured = {} if not self.assurances else {"assurances": dict(self.assurances)}
-        return {"checked": list(self.checked), "unchecked": list(self.unchecked)} | assured
+        document: dict[str, Any] = {"checked": list(self.checked), "unchecked": list(self.unchecked)}
+        if self.assurances:
+            document["assurances"] = dict(self.assurances)
+        return document | {"notes": list(self.notes)} if self.notes else document
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from radserve.errors import KeysError
 from radserve.validation_error import describe
@@ -34,14 +34,12 @@ class Role(StrEnum):
     MANAGE = "manage"
 
 
-class Key(BaseModel):
+class Key(BaseModel, extra="forbid", frozen=True):
     """Stored part of a key; valid without limit if `expires` is None.
 
     `sha256` is the digest of the secret part. A slow hash would protect a password that can be guessed; for 256 random
     bits it would only slow down every request.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
     name: KeyName
@@ -55,10 +53,8 @@ class Key(BaseModel):
         return self.expires is not None and self.expires <= (now or datetime.now(UTC))
 
 
-class Keys(BaseModel):
+class Keys(BaseModel, extra="forbid", frozen=True):
     """All keys of a server."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     keys: tuple[Key, ...] = ()
 

@@ -17,12 +17,12 @@ def keys(text: str, now: datetime | None = None) -> Finding:
     moment = now or datetime.now(UTC)
     try:
         source = key_sources.source(text)
-        found = api_keys.parse(source.read(), source.name).keys
+        listed = api_keys.parse(source.read(), source.name).keys
     except KeysError as error:
         return Finding("Keys", "PROBLEM", str(error))
     if source.path is not None and key_file.readable_by_others(source.path):
         return Finding("Keys", "warning", f"{source.name}: other users can read it", f"chmod 600 {source.name}")
-    valid = [key for key in found if not key.expired(moment)]
+    valid = [key for key in listed if not key.expired(moment)]
     if not any(Role.PREDICT in key.roles for key in valid):
         return Finding("Keys", "PROBLEM", f"{source.name}: no valid key has the role predict", _CREATE)
     ending = [key.name for key in valid if key.expires is not None and key.expires < moment + _SOON]

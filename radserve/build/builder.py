@@ -86,8 +86,8 @@ def _own_module(network: str) -> list[Path]:
     if kind != "module" or not all(part.isidentifier() for part in parts):
         return []
     stems = [Path(folder, *parts) for folder in sys.path]
-    found = (path for stem in stems for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
-    return list(itertools.islice(found, 1))
+    paths = (path for stem in stems for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
+    return list(itertools.islice(paths, 1))
 
 
 def _modules(package: str) -> list[Path]:

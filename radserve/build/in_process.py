@@ -17,6 +17,7 @@ from handlers.tracing import Tracer
 from radserve.build import mar, model_store
 from radserve.build.model_store import Entry
 from radserve.errors import ArchiveError
+from radserve.host.batch_context import BatchContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,36 +34,6 @@ class Request:
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Context:
-    """Replaces TorchServe's `context` for one batch."""
-
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self._requests = requests
-        self._statuses = [500] * len(requests)
-        self._media_types = [""] * len(requests)
-        self._headers: list[dict[str, str]] = [{} for _ in requests]
-
-    def get_all_request_header(self, index: int) -> Mapping[str, str]:
-        """Return the headers of a request."""
-        return self._requests[index].headers
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:  # noqa: ARG002 - TorchServe's names
-        """Set the status of a response."""
-        self._statuses[idx] = code
-
-    def set_response_content_type(self, idx: int, value: str) -> None:
-        """Set the media type of a response."""
-        self._media_types[idx] = value
-
-    def set_response_header(self, idx: int, key: str, value: str) -> None:
-        """Set a header of a response."""
-        self._headers[idx][key] = value
-
-    def responses(self, bodies: Sequence[bytes]) -> list[Response]:
-        """Return the responses with these bodies."""
-        return list(map(Response, self._statuses, self._media_types, bodies, self._headers))
 
 
 class InProcessModel:
@@ -115,8 +86,9 @@ class InProcessModel:
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
         """Respond to a batch of requests."""
-        context = Context(requests)
-        return context.responses(self.service.handle([{"body": request.body} for request in requests], context))
+        context = BatchContext([request.headers for request in requests])
+        bodies = self.service.handle([{"body": request.body} for request in requests], context)
+        return [Response(*item) for item in context.responses(bodies)]
 
     def close(self) -> None:
         """Send the remaining traces."""

@@ -38,10 +38,8 @@ class Entry(BaseModel):
     quarantine: str | None = None
 
 
-class Index(BaseModel):
+class Index(BaseModel, extra="forbid", frozen=True):
     """Archives of a store, sorted by name and version."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     archives: tuple[Entry, ...] = ()
 

@@ -11,7 +11,7 @@ from radserve.cli.options import with_groups
 from radserve.errors import InvalidCallError
 from radserve.schema.control import AuditLog
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True)

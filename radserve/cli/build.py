@@ -1,13 +1,15 @@
 """`radserve build`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from radserve.build import builder
-from radserve.build.source import find_sources
+from radserve.build.source import Source, find_sources
 from radserve.cli.new_model import ARCHIVES, Archives
 from radserve.cli.serve import MODEL_STORE, Store
+from radserve.cli.terminal import counted
 from radserve.errors import MissingWeightsError, RadServeError
 from training.cli import Module, allow
 
@@ -28,9 +30,9 @@ def build(
 ) -> None:
     """Build archives from their recipes into the model store.
 
-    Models whose weights are not shipped are skipped, with one line that names them; naming such a model is an error,
-    which says how to get the weights. With --untrained it is built as version 0.0.0 with random weights, and each of
-    its responses has a warning.
+    Models whose weights are not shipped are skipped, with one line that names them, except with --missing; naming such
+    a model is an error, which says how to get the weights. With --untrained it is built as version 0.0.0 with random
+    weights, and each of its responses has a warning.
 
     Exit codes:
     0    every archive was built
@@ -42,9 +44,10 @@ def build(
     failed = False
     skipped: list[str] = []
     sources = find_sources(archives, names or (), untrained=untrained)
+    if missing:
+        sources = [source for source in sources if not builder.is_current(source, model_store)]
+    _announce(sources)
     for source in sources:
-        if missing and builder.is_current(source, model_store):
-            continue
         try:
             entry = builder.build(source, model_store)
         except RadServeError as error:
@@ -55,7 +58,7 @@ def build(
             typer.echo(f"radserve: {error}", err=True)
         else:
             typer.echo(f"{entry.name} {entry.version}  {entry.size / 1e6:.1f} MB  sha256 {entry.sha256}")
-    if skipped:
+    if skipped and not missing:
         typer.echo(
             f"radserve: {len(skipped)} of {len(sources)} models have no weights in this checkout: "
             f"{', '.join(skipped)}. 'radserve build NAME' says how to get them.",
@@ -63,3 +66,10 @@ def build(
         )
     if failed:
         raise typer.Exit(1)
+
+
+def _announce(sources: Sequence[Source]) -> None:
+    """Say what is built and how long that takes: the seconds of CPU for each of the archives of this checkout."""
+    pending = [source.recipe.name for source in sources if source.untrained or not source.lacks_weights]
+    if pending:
+        typer.echo(f"Building {counted(len(pending), 'archive')}, about 20 s each: {', '.join(pending)}", err=True)

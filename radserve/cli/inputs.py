@@ -1,16 +1,19 @@
 """Finds the images that a command line names."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from radserve.cli.terminal import counted, safe
 from radserve.errors import InvalidCallError
 from radserve.image_files import SUFFIXES, is_image, walk
 
 STDIN: Final = "-"
+_NAMED: Final = 3  # ignored files that a note names
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def find(arguments: Sequence[str]) -> Inputs:
             images = [Source(name, path) for name in names if is_image(name)]
             sources += images
             if len(images) < len(names) or not images:
-                notes.append(f"{argument}: {len(images)} images, {len(names) - len(images)} other files ignored.")
+                others = [os.path.relpath(name, path) for name in names if not is_image(name)]
+                notes.append(f"{argument}: {counted(len(images), 'image')}; {_ignored(others)}.")
         else:
             raise InvalidCallError(f"{argument}: no such file or folder.")
     if not sources:
@@ -81,3 +85,12 @@ def find(arguments: Sequence[str]) -> Inputs:
             f"{' '.join(sorted(SUFFIXES))}."
         )
     return Inputs(tuple(sources), tuple(notes))
+
+
+def _ignored(names: Sequence[str]) -> str:
+    """Describe the ignored files of a folder."""
+    if not names:
+        return "no other files"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    listed = ", ".join(safe(name).plain for name in names[:_NAMED])
+    return f"{counted(len(names), 'other file')} ignored: {listed}{more}"

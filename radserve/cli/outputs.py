@@ -5,15 +5,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
+from radserve.cli.dicom_series import Group
 from radserve.cli.inputs import Source
 from radserve.client import Client
-from radserve.client.conditions import Assurances
-from radserve.client.predictions import Kind
+from radserve.client.conditions import Assurances, Conditions
+from radserve.client.predictions import Kind as Verb
+from radserve.dicom.kinds import KINDS, Kind
 from radserve.errors import InvalidCallError
 from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation
+from radserve.schema.segmentation import Segmentation, Series
+
+_OF_SERIES: Final[tuple[Kind, ...]] = ("sr", "seg")
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Pictures:
     """Folders for pictures; None for pictures that are not written.
 
     Masks (`NAME.mask.png`) and overlays (`NAME.overlay.png`) are for segmentation models, heat maps (`NAME.heat.png`)
-    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images. `force` replaces
-    existing files.
+    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images; the slices of a
+    series share theirs (`series-UID.sr.dcm`, `series-UID.seg.dcm`). `force` replaces existing files.
     """
 
     masks: Path | None = None
@@ -32,12 +37,17 @@ class Pictures:
     force: bool = False
     assurances: Assurances = field(default_factory=dict)  # of all images
     repair: Repair | None = None  # of all images
+    series: list[str] = field(default_factory=list)  # names of the series whose objects are written
 
-    def check(self, sources: Sequence[Source]) -> None:
+    @property
+    def conditions(self) -> Conditions:
+        """Conditions of all predictions."""
+        return {"assurances": self.assurances, "repair": self.repair}
+
+    def check(self, groups: Sequence[Group]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
-        if self.dicom is not None:
-            _require_highdicom()
-        targets = [target for source in sources for target in self._targets(source)]
+        sources = [source for group in groups for source in group.sources]
+        targets = [target for group in groups for target in self._targets(group)]
         for target, count in Counter(targets).items():
             if count > 1:
                 raise InvalidCallError(f"{target}: {count} images have this picture; send them one by one.")
@@ -54,13 +64,14 @@ class Pictures:
                 f"{existing[0]}: exists, as do {len(existing)} of {len(targets)} pictures; add --force to replace them."
             )
 
-    def _targets(self, source: Source) -> Iterator[Path]:
+    def _targets(self, group: Group) -> Iterator[Path]:
         for folder, kind in ((self.masks, "mask"), (self.overlays, "overlay"), (self.heat, "heat")):
             if folder is not None:
-                yield _target(folder, source, f"{kind}.png")
-        if self.dicom is not None:
-            for kind in ("sr", "seg", "sc"):
-                yield _target(self.dicom, source, f"{kind}.dcm")
+                yield from (_target(folder, source, f"{kind}.png") for source in group.sources)
+        if self.dicom is not None and group.uid is not None:
+            yield from (self.dicom / f"{group.name}.{kind}.dcm" for kind in _OF_SERIES)
+        elif self.dicom is not None:
+            yield from (_target(self.dicom, source, f"{kind}.dcm") for source in group.sources for kind in KINDS)
 
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
         """Write the pictures of a result.
@@ -90,15 +101,23 @@ class Pictures:
         from radserve.dicom import requests
         from radserve.dicom.objects import encode
 
-        objects = requests.complete(client, content, result, assurances=self.assurances, repair=self.repair)
+        objects = requests.complete(client, content, result, **self.conditions)
         for kind, item in objects.items():
             self._write(_target(self.dicom, source, f"{kind}.dcm"), encode(item))
 
-    def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Kind) -> bytes:
+    def save_series(self, name: str, contents: Sequence[bytes], series: Series) -> None:
+        """Write the masks of a series as one object, with its report; raises DicomError if that is not possible."""
+        if self.dicom is None:
+            return
+        from radserve.dicom.objects import encode, of_series
+
+        for kind, item in of_series(contents, series, _OF_SERIES).items():
+            self._write(self.dicom / f"{name}.{kind}.dcm", encode(item))
+        self.series.append(name)
+
+    def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Verb) -> bytes:
         name, version = result.model.name, result.model.version
-        return client.picture(
-            name, content, version, of=of, size=result.image, assurances=self.assurances, repair=self.repair
-        )
+        return client.picture(name, content, version, of=of, size=result.image, **self.conditions)
 
     def _write(self, target: Path, content: bytes) -> None:
         try:
@@ -114,6 +133,7 @@ def _target(folder: Path, source: Source, suffix: str) -> Path:
     return folder / source.stem.with_name(f"{source.stem.name}.{suffix}")
 
 
-def _require_highdicom() -> None:
+def require_highdicom() -> None:
+    """Raise InvalidCallError if DICOM objects cannot be written."""
     if find_spec("highdicom") is None:
         raise InvalidCallError("--dicom-out needs highdicom: pip install 'radserve[dicom]'.")

@@ -1,11 +1,12 @@
 """`radserve predict`: sends files and folders to a server and reports the results."""
 
-import hashlib
+import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -13,20 +14,24 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from radserve.cli import dicom_series
+from radserve.cli.analysis import Analysis
+from radserve.cli.dicom_series import Group
 from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
-from radserve.cli.outputs import Pictures
+from radserve.cli.outputs import Pictures, require_highdicom
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.cli.result_file import ResultFile, locked, open_file
 from radserve.cli.result_row import Conditions
+from radserve.cli.summary import Summary
 from radserve.cli.table import Table
+from radserve.cli.terminal import counted, safe
 from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
-from radserve.errors import DicomError, InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
+from radserve.errors import RejectedRequestError
 from radserve.schema.domain import Repair
 
-_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
 
 
@@ -53,7 +58,9 @@ class Options:
     overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
     explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
     dicom_out: Path | None = option(
-        None, "Write results of DICOM images as DICOM: NAME.sr.dcm (report), NAME.seg.dcm (mask or map), NAME.sc.dcm."
+        None,
+        "Write results of DICOM images as DICOM: NAME.sr.dcm (report), NAME.seg.dcm (mask or map), NAME.sc.dcm. The "
+        "slices of one series get one mask: series-UID.seg.dcm, series-UID.sr.dcm.",
     )
     force: bool = option(False, "Replace existing pictures, and an existing --out.", "--force")
     assure: list[str] | None = option(
@@ -74,14 +81,14 @@ class Options:
 def predict(options: Options) -> None:
     """Send images to a running server or gateway and print the results.
 
-    Of a folder and its subfolders, all files with an image suffix or no suffix are sent, except hidden files. Results
-    go to standard output or to --out, everything else to standard error. If a
-    call is interrupted, the same call with --resume continues.
+    Of a folder and its subfolders, all files with an image suffix, a number as suffix, or none are sent, except hidden
+    files. Results go to standard output or to --out, everything else to standard error. If a call with --out is
+    interrupted, the same call with --resume continues.
 
     Exit codes:
     0    every image has a result, and every picture is written
-    1    at least one image has no result, also in --out before --resume, or no DICOM objects; a line says why.
-         --resume does not send an image again that has a result without DICOM objects
+    1    at least one image has no result (with --resume, also one of an earlier call), or no DICOM objects; a line says
+         why. --resume does not send an image again that has a result without DICOM objects
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
@@ -114,20 +121,55 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         rejected = report.rejections(listed, pending)
         options = replace(options, version=options.version or report.version)
     skipped, sources = len(listed) - len(pending), pending[: options.limit]
-    pictures.check(sources)
-    counts: Counter[str] = Counter()
+    summary = Summary(options.out)
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
     try:
         with client:
-            _run(client, options, pictures, sources, report, counts)
+            groups = _groups(client, options, listed, sources)
+            pictures.check(groups)
+            _run(
+                Analysis(client, options.name, options.version, pictures), groups, options.concurrency, report, summary
+            )
     except KeyboardInterrupt:
         advice = " Add --resume to continue." if options.out else ""
-        typer.echo(f"Interrupted after {counts['analysed']} of {len(sources)} results.{advice}", err=True)
+        typer.echo(f"Interrupted after {summary.analysed} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if len(listed) > 1 or skipped or counts["failed"]:
-        had = f" {skipped} were in {options.out} already{_without(rejected, options)}." if skipped else ""
-        typer.echo(f"{counts['analysed']} images analysed, {counts['failed']} failed.{had}", err=True)
-    return counts["failed"] + counts["without DICOM"] + rejected
+    if len(listed) > 1 or skipped or summary.failed:
+        had = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
+        for line in summary.lines(*had, *_written(pictures)):
+            typer.echo(line, err=True)
+    return summary.failed + summary.without_dicom + rejected
+
+
+def _groups(client: Client, options: Options, listed: Sequence[Source], sources: Sequence[Source]) -> list[Group]:
+    """Group the slices of series whose masks are written as DICOM; every other image is alone."""
+    if options.dicom_out is None:
+        return dicom_series.alone(sources)
+    require_highdicom()
+    groups, notes = dicom_series.groups(listed, sources)
+    if not (notes or any(group.uid for group in groups)) or not _segments(client, options):
+        return dicom_series.alone(sources)
+    for note in notes:
+        typer.echo(note, err=True)
+    return groups
+
+
+def _segments(client: Client, options: Options) -> bool:
+    """Return whether the model is a segmentation model; False if the server has no catalog."""
+    try:
+        models = client.models()
+    except RejectedRequestError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    versions = [version for model in models if model.name == options.name for version in model.versions]
+    return any(item.task == "segmentation" for item in versions if options.version in (None, item.version))
+
+
+def _written(pictures: Pictures) -> list[str]:
+    """Say of how many series there are objects."""
+    count = len(pictures.series)
+    return [f"DICOM objects of {count} series: {pictures.dicom}{os.sep}series-*.dcm."] if count else []
 
 
 def _without(rejected: int, options: Options) -> str:
@@ -162,23 +204,20 @@ def _report(options: Options) -> Report:
     return JsonLines() if options.json else Csv() if options.csv else Table()
 
 
-def _run(
-    client: Client,
-    options: Options,
-    pictures: Pictures,
-    sources: Sequence[Source],
-    report: Report,
-    counts: Counter[str],
-) -> None:
+def _run(analysis: Analysis, groups: Sequence[Group], threads: int, report: Report, summary: Summary) -> None:
     covered = report.streams and not isinstance(report, ResultFile) and sys.stdout.isatty()
-    bar = _bar(len(sources), shown=len(sources) > 1 and not covered)
+    total = sum(len(group.sources) for group in groups)
+    bar = _bar(total, shown=total > 1 and not covered)
+    series = [group for group in groups if group.uid is not None]
+    if series:
+        text = f"{len(series)} series, {counted(sum(len(group.sources) for group in series), 'slice')}"
+        typer.echo(f"{text}: the slices of a series are sent together and get one DICOM segmentation.", err=True)
     warnings: set[str] = set()
-    outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
+    outcomes = ordered(analysis.outcomes, groups, threads)
     try:
         with bar, closing(outcomes):
-            for outcome in outcomes:
-                counts["failed" if isinstance(outcome.result, Problem) else "analysed"] += 1
-                counts["without DICOM"] += outcome.without_dicom is not None
+            for outcome in chain.from_iterable(outcomes):
+                summary.add(outcome)
                 _warn(outcome, warnings, bar)
                 if report.add(outcome):
                     with _hidden(bar):
@@ -193,7 +232,7 @@ def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
     result = outcome.result
     if outcome.without_dicom is not None:
         with _hidden(bar):
-            typer.echo(f"{outcome.file}: not written as DICOM. {outcome.without_dicom}", err=True)
+            typer.echo(f"{safe(outcome.file).plain}: not written as DICOM. {outcome.without_dicom}", err=True)
     if isinstance(result, Problem) or result.warning is None:
         return
     text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
@@ -201,37 +240,6 @@ def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
         warnings.add(text)
         with _hidden(bar):
             typer.secho(text, err=True, fg="red", bold=True)
-
-
-def _outcome(client: Client, options: Options, pictures: Pictures, source: Source) -> Outcome:
-    """Send one image; an image whose pictures fail has no result."""
-    try:
-        content = source.content(client.max_bytes)
-        sha256 = hashlib.sha256(content).hexdigest() if len(content) <= client.max_bytes else source.sha256()
-    except OSError as error:
-        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
-    try:
-        result = client.predict(
-            options.name, content, options.version, assurances=pictures.assurances, repair=pictures.repair
-        )
-        pictures.save(client, source, content, result)
-        try:
-            pictures.save_dicom(client, source, content, result)
-        except DicomError as error:
-            return Outcome(source.name, result, str(error))
-    except ProblemError as error:
-        if error.status in _CONCERNS_ALL:
-            raise InvalidCallError(str(error)) from error
-        domain = error.extensions.get("domain")
-        problem = Problem(error.status, error.title, error.detail, domain, sha256)
-    except ResponseTimeoutError as error:
-        problem = Problem(None, "Timeout", str(error), image_sha256=sha256)
-    except InvalidResponseError as error:
-        reason = str(error).removeprefix("Invalid response: ")
-        problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
-    else:
-        return Outcome(source.name, result)
-    return Outcome(source.name, problem)
 
 
 def _bar(total: int, *, shown: bool) -> Progress:

@@ -110,7 +110,8 @@ class ResultFile(Report):
             return True  # it cannot be sent again
         if row.status == HTTPStatus.OK and row.sha256 != sha256:
             raise InvalidCallError(
-                f"--resume: {self.path} has the result of another image named {source.name}; choose another file."
+                f"--resume: {source.name} has changed since its result in {self.path}. Choose another --out, or "
+                "replace --resume by --force to send all images again."
             )
         return row.sha256 == sha256
 
@@ -253,6 +254,8 @@ def locked(path: Path) -> Iterator[None]:
     The lock is a separate file, because the file itself is replaced.
     """
     _kind(path)
+    if not path.parent.is_dir():
+        raise InvalidCallError(f"--out {path}: the folder {path.parent} does not exist; create it first.")
     try:
         lock = path.with_name(f".{path.name}.lock").open("ab")
     except OSError as error:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from radserve.cli import terminal
 from radserve.cli.report import Outcome, Problem, Report
-from radserve.cli.terminal import encodable, safe
+from radserve.cli.terminal import counted, encodable, safe
 from radserve.schema.percentage import percentage
 from radserve.schema.prediction import ImageResult, ModelReference, Prediction
 from radserve.schema.segmentation import Segmentation
@@ -42,12 +42,14 @@ class Table(Report):
         self._models: set[ModelReference] = set()
         self._prevalence: set[float] = set()
         self._unchecked: Counter[str] = Counter()  # attribute -> images of which it is unknown
+        self._notes: Counter[str] = Counter()  # sentence -> images that it is about
 
     def add(self, outcome: Outcome) -> bool:
         """Keep a row until the page is full."""
         if isinstance(outcome.result, ImageResult):
             self._models.add(outcome.result.model)
             self._unchecked.update(outcome.result.unchecked)
+            self._notes.update(outcome.result.notes)
         if isinstance(outcome.result, Prediction) and outcome.result.prevalence is not None:
             self._prevalence.add(outcome.result.prevalence)
         self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
@@ -63,12 +65,15 @@ class Table(Report):
             for share in sorted(self._prevalence):
                 text = f"The probabilities assume that {percentage(share)} of the images are positive."
                 self._print_note(text)
+            for note, count in self._notes.items():
+                self._print_note(f"{note} ({counted(count, 'image')})")
             if self._unchecked:
                 names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
                 self._print_note(f"Not checked, with the number of images: {names}")
         self._rows.clear()
         self._models.clear()
         self._prevalence.clear()
+        self._notes.clear()
         self._unchecked.clear()
 
     def _print_note(self, text: str) -> None:

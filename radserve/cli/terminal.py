@@ -79,6 +79,11 @@ def size(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things: `1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def part(count: int, whole: int) -> str:
     """Format a number with its percentage; rounding never gives 0% or 100%."""
     if not whole or count in (0, whole):

@@ -41,11 +41,16 @@ class Addresses:
         """URL of the page."""
         return _url(self.gateway_host, self.gateway_port)
 
+    @property
+    def supervisor(self) -> str:
+        """URL of the server's readiness."""
+        return _url(ports.LOOPBACK, self.health_port)
+
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Return the gateway's environment: the inherited one with these addresses."""
         addresses = {
             f"{_PREFIX}SERVER": _url(self.host, self.port),
-            f"{_PREFIX}SUPERVISOR": _url(ports.LOOPBACK, self.health_port),
+            f"{_PREFIX}SUPERVISOR": self.supervisor,
             f"{_PREFIX}HOST": self.gateway_host,
             f"{_PREFIX}PORT": str(self.gateway_port),
         }
@@ -71,7 +76,7 @@ async def _run(urls: Addresses, arguments: Sequence[str], announce: Callable[[st
     server = await _start("radserve", *arguments)
     gateway = await _start("gateway", environment=urls.environment(os.environ))
     exits = {asyncio.create_task(process.wait()) for process in (server, gateway)}
-    stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announce_ready(urls.gateway, announce))
+    stopped, ready = asyncio.create_task(stop.wait()), asyncio.create_task(_announce_ready(urls, announce))
     try:
         await asyncio.wait({*exits, stopped}, return_when=asyncio.FIRST_COMPLETED)
         return await _shut_down(server, gateway, grace, requested=stop.is_set())
@@ -124,15 +129,24 @@ async def _stop(process: asyncio.subprocess.Process, grace: float | None) -> Non
         await process.wait()
 
 
-async def _announce_ready(url: str, announce: Callable[[str], None]) -> None:
-    """Print the URL of the page once requests through it are answered."""
+async def _announce_ready(urls: Addresses, announce: Callable[[str], None]) -> None:
+    """Print the URL of the page once requests through it are answered.
+
+    The gateway, which would log that the server is still starting, is queried last.
+    """
     async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
-        while True:
-            await asyncio.sleep(0.1)
-            try:
-                response = await client.get(f"{url}/ready")
-            except httpx.HTTPError:
-                continue
-            if response.status_code == httpx.codes.OK:
-                announce(f"The page is at {url}")
-                return
+        for url in (urls.supervisor, urls.gateway):
+            await _ready(client, f"{url}/ready")
+    announce(f"The page is at {urls.gateway}")
+
+
+async def _ready(client: httpx.AsyncClient, url: str) -> None:
+    """Wait for the status 200."""
+    while True:
+        await asyncio.sleep(0.1)
+        try:
+            response = await client.get(url)
+        except httpx.HTTPError:
+            continue
+        if response.status_code == httpx.codes.OK:
+            return

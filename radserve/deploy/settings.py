@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from radserve.deploy.errors import SettingsError
 
@@ -18,14 +18,12 @@ _EXAMPLE: Final = "See radserve/deploy/example-environment.yaml."
 _TAG: Final = r"^[\w .:/=+@-]{1,128}$"
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, extra="forbid", frozen=True):
     """One environment.
 
     `radserve/deploy/example-environment.yaml` explains every key. All values of `parameters` (by stack) are text, so a
     version such as 0.10 keeps its zero.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,18}[a-z0-9]$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None

@@ -16,7 +16,7 @@ from radserve.dicom.identifiers import derived
 from radserve.schema.prediction import ImageResult
 
 MANUFACTURER: Final = "RadServe"
-WRITER: Final = "3"
+WRITER: Final = "4"
 """Format of the objects; a new one gives results new identifiers, as their contents differ."""
 _MAX_LO: Final = 64  # characters of a long string (PS3.5 section 6.2)
 

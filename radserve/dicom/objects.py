@@ -69,9 +69,7 @@ def of_image(
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
 
-def of_series(
-    contents: Sequence[bytes | None], series: Series, kinds: Collection[Kind] = KINDS, time: datetime | None = None
-) -> dict[Kind, Dataset]:
+def of_series(contents: Sequence[bytes | None], series: Series, kinds: Collection[Kind] = KINDS) -> dict[Kind, Dataset]:
     """Return the masks of the slices of one series as one `seg`, with their volume in one `sr`; raises DicomError.
 
     The content of a slice that the server rejected may be None.
@@ -82,7 +80,7 @@ def of_series(
     results = tuple(result for _, result in pairs)
     if len({Algorithm.of(result) for result in results}) > 1:
         raise DicomError("The slices were analysed by different models or under different conditions.")
-    context = _context([content or b"" for content, _ in pairs], results, time)
+    context = _context([content or b"" for content, _ in pairs], results)
     require_one_series(context.sources)
     with writing():
         mask = segmentation.of_masks(context, results, series.volume)
@@ -98,7 +96,7 @@ def encode(item: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def _context(contents: Sequence[bytes], results: Sequence[ImageResult], time: datetime | None) -> Context:
+def _context(contents: Sequence[bytes], results: Sequence[ImageResult], time: datetime | None = None) -> Context:
     for result in results:
         if result.image.format != "dicom":
             raise DicomError(f"The image is {result.image.format}, not DICOM, so its result cannot be DICOM either.")

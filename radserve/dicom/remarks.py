@@ -13,6 +13,8 @@ def remarks(results: Sequence[ImageResult], volume: Volume | None = None) -> lis
     counts = Counter(doubt for result in results for doubt in result.doubts)
     several = f" ({{}} of {len(results)} slices)" if len(results) > 1 else ""
     texts = [doubt + several.format(count) for doubt, count in counts.items()]
+    notes = Counter(note for result in results for note in result.notes)
+    texts += [note + several.format(count) for note, count in notes.items()]
     if rejected := rejected_slices(results, volume):
         texts.append(f"{rejected} of {rejected + len(results)} slices were not analysed.")
     if volume is not None and volume.reason:

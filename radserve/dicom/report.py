@@ -2,10 +2,13 @@
 
 from typing import Any, Final
 
+import numpy as np
 from highdicom.seg import Segmentation as SegmentationObject
 from highdicom.sr import (
     Comprehensive3DSR,
     FindingSite,
+    GraphicTypeValues,
+    ImageRegion,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -15,6 +18,7 @@ from highdicom.sr import (
     ReferencedSegmentationFrame,
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     SourceImageForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -27,6 +31,7 @@ from radserve.dicom import codes as concepts
 from radserve.dicom.common import Context
 from radserve.dicom.remarks import rejected_slices, remarks
 from radserve.dicom.segmentation import finding_label
+from radserve.dicom.source import Source
 from radserve.schema.prediction import Prediction
 from radserve.schema.segmentation import Segmentation, Volume
 
@@ -125,7 +130,11 @@ def _group(
     presence: QualitativeEvaluation | None = None,
     **region: Any,
 ) -> Any:
-    """Return the measurements of a finding: TID 1410 with a mask, 1411 with the masks of a series, else 1501."""
+    """Return the measurements of a finding: TID 1410 with a mask, 1411 with the masks of a series.
+
+    Without a mask, those of an image have TID 1410 with the whole image as region, because viewers such as OHIF show
+    only measurements of a region; those of a series have TID 1501.
+    """
     place = concepts.place(context.first.dataset)
     arguments: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(context.uid(f"finding {label}"), label),
@@ -140,9 +149,19 @@ def _group(
             return VolumetricROIMeasurementsAndQualitativeEvaluations(**arguments, **region)
         case ReferencedSegmentationFrame():
             return PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, **region)
+        case None if len(context.sources) == 1:
+            return PlanarROIMeasurementsAndQualitativeEvaluations(
+                **arguments, referenced_region=_whole_image(context.first)
+            )
         case _:
             images = [SourceImageForMeasurementGroup(*source.reference) for source in context.sources]
             return MeasurementsAndQualitativeEvaluations(**arguments, source_images=images)
+
+
+def _whole_image(source: Source) -> ImageRegion:
+    rows, columns = source.shape
+    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]])
+    return ImageRegion(GraphicTypeValues.POLYLINE, corners, SourceImageForRegion(*source.reference))
 
 
 def _report(

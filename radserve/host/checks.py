@@ -74,11 +74,11 @@ def program(name: str, find: Callable[[], str], option: str) -> Finding:
 
 def java(find: Callable[[], str]) -> Finding:
     """Check that Java is installed and new enough."""
-    found = program("Java", find, "-version")
-    match = re.search(r'version "(\d+)', found.text)
-    if found.status == "ok" and (match is None or int(match[1]) < _JAVA):
-        return Finding("Java", "PROBLEM", found.text, f"Set JAVA_HOME to Java {_JAVA} or newer, or unset it.")
-    return found
+    finding = program("Java", find, "-version")
+    match = re.search(r'version "(\d+)', finding.text)
+    if finding.status == "ok" and (match is None or int(match[1]) < _JAVA):
+        return Finding("Java", "PROBLEM", finding.text, f"Set JAVA_HOME to Java {_JAVA} or newer, or unset it.")
+    return finding
 
 
 def gpu(smi: str = "nvidia-smi", driver: Path = _DRIVER, torch: str = _TORCH) -> Iterator[Finding]:
@@ -158,13 +158,13 @@ def certificate(path: Path, key: Path) -> Finding:
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key)
-        found = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
     except (OSError, ValueError) as error:  # includes ssl.SSLError
         advice = "Check --certificate (leaf first, then the chain) and --certificate-key."
         return Finding("Certificate", "PROBLEM", f"{path} and {key} cannot be used ({error})", advice)
-    names = found.subject.rfc4514_string()
-    left = found.not_valid_after_utc - datetime.now(UTC)
-    text = f"{names}, valid until {found.not_valid_after_utc:%Y-%m-%d}"
+    names = leaf.subject.rfc4514_string()
+    left = leaf.not_valid_after_utc - datetime.now(UTC)
+    text = f"{names}, valid until {leaf.not_valid_after_utc:%Y-%m-%d}"
     if left <= timedelta(0):
         return Finding("Certificate", "PROBLEM", text, "Renew it; SIGHUP reloads it.")
     if left < _RENEWAL:

@@ -1,9 +1,11 @@
 """Protocol and options for uvicorn, with which clients that hold connections cannot stop a server."""
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS: Final = 400
@@ -63,6 +65,14 @@ class BoundedProtocol(H11Protocol):
             self.abort()
         else:
             self._timer = self.loop.call_later(_INTERVAL, self._check)
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to its process."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Capture no signals."""
+        return nullcontext()
 
 
 def _since(connection: BoundedProtocol) -> float:

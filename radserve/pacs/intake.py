@@ -1,6 +1,5 @@
 """Takes images from the sources into the queue."""
 
-import logging
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from radserve.pacs.settings import Rule
 Outcome = Literal["queued", "known", "ignored", "rejected"]
 
 RECEIVED: Final = Counter("radserve_pacs_objects", "Objects received, by outcome.", ["outcome"], registry=None)
-logger = logging.getLogger(__name__)
 
 
 class Intake:

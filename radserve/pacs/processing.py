@@ -104,7 +104,7 @@ class Processor:
         content = (self._queue.images / job.file).read_bytes()
         with SECONDS.labels("predict").time():
             result = self._client.predict(job.model, content, job.version)
-            objects = complete(self._client, content, result, self._settings.write)
+            objects = complete(self._client, content, result, self._settings.kinds(job.rule))
         if not objects:
             raise DicomError("The result has none of the objects of the setting 'write'.")
         for path in self._queue.result_files(job):
@@ -138,7 +138,7 @@ def _reason(error: Exception) -> str:
 def _is_outage(error: Exception) -> bool:
     """Return whether a failure says nothing about the job: its peer is away, or a disk is full."""
     if isinstance(error, ResponseTimeoutError):
-        return False  # an image that takes too long would be sent for ever
+        return False  # an image that takes too long would be sent forever
     if isinstance(error, ProblemError):
         return error.status in _OUTAGES
     return isinstance(

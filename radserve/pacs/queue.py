@@ -1,4 +1,4 @@
-"""Durable queue of jobs in SQLite: one job for an image and model, whatever is sent twice or dies meanwhile."""
+"""Durable queue of jobs in SQLite: one job per image and model, also if it is sent twice or a process dies."""
 
 import contextlib
 import logging
@@ -236,7 +236,7 @@ class Queue:
         return dict.fromkeys(STATES, 0) | {row["state"]: row["number"] for row in rows}
 
     def cursor(self, source: str, key: str = "") -> int | None:
-        """Return how far a source was read; None at first."""
+        """Return the position up to which a source was read; None at first."""
         row = self._one("SELECT value FROM cursors WHERE source = ? AND key = ?", source, key)
         return None if row is None else int(row["value"])
 
@@ -245,7 +245,7 @@ class Queue:
         return self._one("SELECT 1 FROM cursors") is not None
 
     def advance(self, source: str, value: int, key: str = "") -> None:
-        """Record how far a source was read: after its images are in the queue."""
+        """Record the position up to which a source was read; call it once its images are in the queue."""
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (source, key, value))
 

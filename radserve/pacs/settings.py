@@ -16,10 +16,17 @@ from radserve.schema.types import ModelName, Version
 from radserve.validation_error import describe
 
 _ENVIRONMENT: Final = "env:"
+_FILE: Final = "file:"
 
 
 def _secret(value: str) -> str:
-    """Return a secret, or the value of the environment variable that `env:NAME` names."""
+    """Return a secret, or that of the environment variable or file that `env:NAME` or `file:PATH` names."""
+    if value.startswith(_FILE):
+        path = Path(value.removeprefix(_FILE))
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not value.startswith(_ENVIRONMENT):
         return value
     name = value.removeprefix(_ENVIRONMENT)
@@ -50,6 +57,7 @@ AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 table 6.
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Values = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_list), Field(min_length=1)]
 
 
 class _Settings(BaseModel):
@@ -140,6 +148,7 @@ class Rule(_Settings):
     version: Version | None = None
     when: Annotated[Mapping[Annotated[str, AfterValidator(_keyword)], Values], Field(default_factory=dict)]
     age: Age | None = None
+    write: Kinds | None = None  # instead of that of all rules
 
 
 class Retry(_Settings):
@@ -159,7 +168,7 @@ class Settings(_Settings):
     receiver: Receiver | None = None
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
     destinations: Annotated[tuple[StowDestination | StoreDestination, ...], Field(min_length=1)]
-    write: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("sr", "seg", "sc")
+    write: Kinds = ("sr", "seg", "sc")
     workers: Annotated[int, Field(ge=1, le=32)] = 2
     retry: Retry = Retry()
     free: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024  # bytes on the disk below which no image is accepted
@@ -176,6 +185,10 @@ class Settings(_Settings):
         if len(set(names)) < len(names):
             raise ValueError("two rules have the same name")
         return self
+
+    def kinds(self, rule: str) -> tuple[Kind, ...]:
+        """Return the objects that are written for images of a rule, also for one that the settings no longer have."""
+        return next((item.write for item in self.rules if item.name == rule and item.write), self.write)
 
 
 def load(path: Path) -> Settings:

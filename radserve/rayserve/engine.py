@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,12 +172,6 @@ async def _ping(_: Request) -> Response:
     return JSONResponse({"status": "Healthy"})
 
 
-class _Server(uvicorn.Server):
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Leave signals to `main`."""
-        return nullcontext()
-
-
 async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) -> None:
     """Start Ray and the versions, and serve until the process ends; `kinds` are the metrics of `metrics.yaml`."""
     versions = [Version(*item) for item in settings["versions"]]
@@ -192,7 +186,7 @@ async def run(settings: dict[str, Any], kinds: dict[str, list[dict[str, Any]]]) 
     with ExitStack() as stack:
         listeners = [stack.enter_context(unix_socket.listen(Path(path))) for path in settings["sockets"]]
         config = uvicorn.Config(Starlette(routes=engine.routes()), lifespan="off", **_OPTIONS)
-        await _Server(config).serve(listeners)
+        await http_server.Server(config).serve(listeners)
 
 
 def _stop(*_: Any) -> None:

@@ -23,48 +23,23 @@ import ray
 from ray import serve
 from ray.serve._private import replica
 
+from radserve.host.batch_context import BatchContext
+
 Call = tuple[bytes, dict[str, str]]
 """Body and headers of a request."""
-Answer = tuple[int, str, bytes, dict[str, str]]
+Reply = tuple[int, str, bytes, dict[str, str]]
 """Status, media type, body and headers of a response."""
 
 
-class Context:
+class Context(BatchContext):
     """Replaces TorchServe's `context`: what a handler reads of its worker, and the requests of one batch."""
 
     def __init__(self, folder: Path, gpu: int | None, settings: Mapping[str, Any], metrics: "Reports") -> None:
+        super().__init__([])
         self.manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_bytes())
         self.system_properties = {"model_dir": str(folder), "gpu_id": gpu, "batch_size": settings["batchSize"]}
         self.model_yaml_config = settings
         self.metrics = metrics
-        self.begin([])
-
-    def begin(self, calls: Sequence[Call]) -> None:
-        """Begin a batch."""
-        self._calls = calls
-        self._statuses = [500] * len(calls)
-        self._media_types = [""] * len(calls)
-        self._headers: list[dict[str, str]] = [{} for _ in calls]
-
-    def get_all_request_header(self, index: int) -> Mapping[str, str]:
-        """Return the headers of a request."""
-        return self._calls[index][1]
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:  # noqa: ARG002 - TorchServe's names
-        """Set the status of a response."""
-        self._statuses[idx] = code
-
-    def set_response_content_type(self, idx: int, value: str) -> None:
-        """Set the media type of a response."""
-        self._media_types[idx] = value
-
-    def set_response_header(self, idx: int, key: str, value: str) -> None:
-        """Set a header of a response."""
-        self._headers[idx][key] = value
-
-    def answers(self, bodies: Sequence[bytes]) -> list[Answer]:
-        """Return the responses of the batch."""
-        return list(zip(self._statuses, self._media_types, bodies, self._headers, strict=True))
 
 
 @dataclass(frozen=True)
@@ -145,19 +120,19 @@ class Worker:
         self._handler = kind()
         self._handler.initialize(self._context)
 
-    async def respond(self, call: Call) -> Answer:
+    async def respond(self, call: Call) -> Reply:
         """Respond to a request, in a batch with others."""
-        answer: Answer = await self._batch(call)
-        return answer
+        reply: Reply = await self._batch(call)
+        return reply
 
-    async def _respond_all(self, calls: list[Call]) -> list[Answer]:
+    async def _respond_all(self, calls: list[Call]) -> list[Reply]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._handle, calls)
 
-    def _handle(self, calls: list[Call]) -> list[Answer]:
+    def _handle(self, calls: list[Call]) -> list[Reply]:
         """Run a batch. One that takes too long ends the process, even if its code never returns to Python."""
-        self._context.begin(calls)
         signal.alarm(self._seconds)
         try:
-            return self._context.answers(self._handler.handle([{"body": body} for body, _ in calls], self._context))
+            context = BatchContext([headers for _, headers in calls])
+            return context.responses(self._handler.handle([{"body": body} for body, _ in calls], context))
         finally:
             signal.alarm(0)

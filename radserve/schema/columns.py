@@ -32,6 +32,7 @@ RESULT: Final = {
     "height": "image.height",
     "image_sha256": "image.sha256",
     "unchecked": "unchecked",
+    "notes": "notes",
     "domain_mode": "domain.mode",
     "domain_status": "domain.status",
     "domain_percentile": "domain.percentile",
@@ -74,10 +75,10 @@ def of_domain(domain: Mapping[str, Any] | None) -> dict[str, Any]:
 def value(result: object, names: str) -> Any:
     """Return an attribute, which may be nested (`model.name`), or None if the result lacks it; tuples as text."""
     try:
-        found = attrgetter(names)(result)
+        item = attrgetter(names)(result)
     except AttributeError:
         return None
-    return ", ".join(found) if isinstance(found, tuple) else found
+    return ", ".join(item) if isinstance(item, tuple) else item
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":

@@ -84,7 +84,8 @@ class ImageResult(WithOrigin):
     the result), and `filename` if the client sent it.
 
     Of the model's scope, the server read the attributes `checked` from the file, and found them valid. `unchecked` ones
-    are unknown. `assurances` are what the client stated; they are valid too. `domain` compares the image with the
+    are unknown. `assurances` are what the client stated; they are valid too. `notes` are sentences about the image that
+    a reader must know; they do not make the result doubtful. `domain` compares the image with the
     training images, None if the archive has no detector. `repair` is what the client had the server change before.
 
     Two results are equal if the server reports the same about the image; where it came from and `raw` do not count.
@@ -100,6 +101,7 @@ class ImageResult(WithOrigin):
     checked: tuple[Text, ...] = ()
     unchecked: tuple[Text, ...] = ()
     assurances: Mapping[Text, Text | Amount] | None = None
+    notes: tuple[Text, ...] = ()
     domain: Domain | None = None
     repair: Repair | None = None
     name: Text | None = None
@@ -140,7 +142,8 @@ class ImageResult(WithOrigin):
 
     def _repr_html_(self) -> str:
         heading = html.Heading(self._finding, self.doubts)
-        return html.card(heading, [*self._bars(), self.thumbnail()], [f"{self.model.name} {self.model.version}"])
+        model = f"{self.model.name} {self.model.version}"
+        return html.card(heading, [*self._bars(), self.thumbnail()], [*self.notes, model])
 
     def thumbnail(self) -> str:
         """Return the image with its overlay as HTML; empty if there is neither."""

@@ -4,14 +4,14 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from radserve.schema.types import Document, Version
 
 Percent = Annotated[float, Field(gt=0, le=100)]  # percent of a model's requests
 
 
-class RolloutSpec(BaseModel):
+class RolloutSpec(BaseModel, extra="forbid", frozen=True):
     """Settings of a rollout.
 
     The new version gets each share (percent) of `steps` for at least `step_seconds` and `min_requests`. A step fails
@@ -21,8 +21,6 @@ class RolloutSpec(BaseModel):
     `workers` is None for as many as the previous version has. `shadow` is the percentage of requests that are copied to
     the new version instead of a canary; clients never get its responses.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Version
     steps: Annotated[tuple[Percent, ...], Field(min_length=1)] = (5.0, 25.0, 100.0)

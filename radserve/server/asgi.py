@@ -1,7 +1,6 @@
 """Serves an ASGI application in the supervisor's own event loop, on a port or a unix socket."""
 
 import asyncio
-import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -56,18 +55,10 @@ async def serving(app: Starlette, listening: AbstractContextManager[socket.socke
     """Serve an application on a socket."""
     config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **http_server.OPTIONS)
     with listening as listener:
-        server = _Server(config)
+        server = http_server.Server(config)
         task = observe(asyncio.create_task(server.serve([listener])), "HTTP server of the supervisor")
         try:
             yield
         finally:
             server.should_exit = True
             await task
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the supervisor."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Capture no signals."""
-        return contextlib.nullcontext()

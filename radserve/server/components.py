@@ -87,7 +87,12 @@ class Components:
                 threads=plan.threads,
                 timeout=options.startup_timeout,
             ),
-            Unregistration(self.registry, deployment, settle=options.settle, patience=self._client_timeout()),
+            Unregistration(
+                self.registry,
+                deployment,
+                settle=options.settle,
+                patience=self._response_timeout() + configuration.MARGIN,
+            ),
             hold,
             default_workers=plan.workers,
         )
@@ -107,10 +112,6 @@ class Components:
 
     def _max_body(self) -> int:
         return launch.max_size(self.torchserve_configuration, "request")
-
-    def _client_timeout(self) -> int:
-        """Return the seconds for which the proxy waits for a response."""
-        return self._response_timeout() + configuration.MARGIN
 
     def _response_timeout(self) -> int:
         return configuration.response_timeout(self.options.store / model.entry.file for model in self.models)

@@ -1,16 +1,14 @@
 """Compares a model as shipped with a site's profile, on the same draws of patients."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handlers.profile import Change
 from training.metrics import bootstrap
-from training.metrics.bootstrap import Interval
+from training.metrics.bootstrap import Interval, Statistic
 
-Statistic = Callable[[NDArray[np.intp]], Mapping[str, float]]
-"""Returns figures of the images at these indices."""
 _KINDS = ("before", "after", "difference")
 
 

@@ -18,6 +18,7 @@ from radserve.site import comparison
 from training import recalibration
 from training.batches import Images
 from training.detector import calibration
+from training.metrics.bootstrap import Statistic
 
 Scores = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def _marked(measured: Measured, indices: Iterable[int]) -> float:
     return min(max(float(own), measured.section.marked), measured.section.refused)
 
 
-def _statistic(measured: Measured, marked: Scores | float) -> comparison.Statistic:
+def _statistic(measured: Measured, marked: Scores | float) -> Statistic:
     unlike = measured.scores >= measured.section.refused
     unusual = (measured.scores >= marked) & ~unlike
 

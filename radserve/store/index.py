@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 from radserve.build.model_store import UNTRAINED, Entry, order
 from radserve.errors import StoreError
@@ -40,10 +40,8 @@ class PublishedArchive(Entry):
         return Entry(**self.model_dump(exclude={"pushed"}))
 
 
-class Catalog(BaseModel):
+class Catalog(BaseModel, extra="forbid", frozen=True):
     """All archives of a store, sorted by name and version; `serial` counts the changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     serial: Annotated[int, Field(ge=0)] = 0
     archives: tuple[PublishedArchive, ...] = ()

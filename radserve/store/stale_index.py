@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from handlers.recipe import Sha256
 from radserve.build import model_store
@@ -17,10 +17,8 @@ from radserve.files import write_atomically
 FILE: Final = ".archive-stores.json"
 
 
-class IndexState(BaseModel):
+class IndexState(BaseModel, extra="forbid", frozen=True):
     """Serial and payload digest of an index."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     serial: Annotated[int, Field(ge=0)]
     sha256: Sha256
@@ -31,9 +29,7 @@ class IndexState(BaseModel):
         return cls(serial=serial, sha256=hashlib.sha256(payload).hexdigest())
 
 
-class _History(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _History(BaseModel, extra="forbid", frozen=True):
     stores: dict[str, IndexState] = {}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from radserve.build.model_store import Entry, order
 from radserve.errors import ChangeError, ConflictError, ServeError
@@ -19,10 +19,8 @@ from radserve.validation_error import describe
 FILE: Final = "state.json"
 
 
-class RolloutRecord(BaseModel):
+class RolloutRecord(BaseModel, extra="forbid", frozen=True):
     """What a restart needs to resume a rollout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan: RolloutSpec
     before: Version  # the stable version, which keeps the traffic if the rollout fails
@@ -31,13 +29,11 @@ class RolloutRecord(BaseModel):
     step: int | None = None  # index of the current step; None before the first
 
 
-class QuarantineEntry(BaseModel):
+class QuarantineEntry(BaseModel, extra="forbid", frozen=True):
     """An archive that was rolled back; it is served only where its version is named.
 
     Once the model store's index has shown it (`marked`), any server may release it there; see `State.in_quarantine`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ModelName
     version: Version
@@ -51,14 +47,12 @@ class QuarantineEntry(BaseModel):
         return cls(name=archive.name, version=archive.version, sha256=archive.sha256, reason=reason)
 
 
-class State(BaseModel):
+class State(BaseModel, extra="forbid", frozen=True):
     """The state of a server; every change returns a new, validated one.
 
     `deployment` has the declared versions, without the candidates of rollouts in progress. It is None until the first
     change: until then the command line's options decide.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     revision: Annotated[int, Field(ge=0)] = 0
     deployment: Deployment | None = None

@@ -7,16 +7,20 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from gateway.settings import Settings
+from radserve.pacs import settings as pacs_settings
 from tests.docker.compose import COMPOSE, DOCKER, ENVIRONMENT, PORTS, merged, podman, run, tool
 from tests.server import ROOT
 
+PACS = {"COMPOSE_PROFILES": "cpu,pacs"}
 GPU = {"COMPOSE_PROFILES": "gpu", "RADSERVE_GPU_TARGETS": "./prometheus/gpu.yml"}
 SHARED = {"nginx", "gateway", "redis", "prometheus", "grafana", "node-exporter"}
+LOCAL = {"orthanc": ["127.0.0.1:4242:4242"], "viewer": ["127.0.0.1:8445:8080"]}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,12 @@ def gpu() -> dict[str, Any]:
     return merged(GPU)
 
 
-@pytest.fixture(scope="module", params=["cpu", "gpu"])
+@pytest.fixture(scope="module")
+def pacs() -> dict[str, Any]:
+    return merged(PACS)
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu", "pacs"])
 def services(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
     services: dict[str, dict[str, Any]] = request.getfixturevalue(request.param)["services"]
     return services
@@ -63,7 +72,7 @@ def test_validation_rejects_an_unknown_key(tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("variables", [{}, GPU])
+@pytest.mark.parametrize("variables", [{}, GPU, PACS])
 def test_docker_compose_reads_the_file(variables: dict[str, str]) -> None:
     docker = [["docker", "compose"], ["docker-compose"]]
     command = next(
@@ -96,7 +105,10 @@ def test_example_explains_every_variable() -> None:
 # -- Services and networks
 
 
-def test_profile_starts_one_server_and_the_shared_services(cpu: dict[str, Any], gpu: dict[str, Any]) -> None:
+def test_profile_starts_one_server_and_the_shared_services(
+    cpu: dict[str, Any], gpu: dict[str, Any], pacs: dict[str, Any]
+) -> None:
+    assert set(pacs["services"]) == SHARED | {"server", "orthanc", "pacs", "viewer"}
     assert set(cpu["services"]) == SHARED | {"server"}
     assert set(gpu["services"]) == SHARED | {"server-gpu", "dcgm-exporter"}
 
@@ -111,9 +123,10 @@ def test_servers_differ_only_in_image_and_devices(cpu: dict[str, Any], gpu: dict
     assert one == other
 
 
-def test_only_nginx_is_published_and_management_only_locally(services: dict[str, dict[str, Any]]) -> None:
+def test_only_nginx_is_published_and_management_and_pacs_only_locally(services: dict[str, dict[str, Any]]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert published == {"nginx": ["0.0.0.0:8443:8443", "127.0.0.1:8444:8444"]}
+    assert published.pop("nginx") == ["0.0.0.0:8443:8443", "127.0.0.1:8444:8444"]
+    assert published == (LOCAL if "pacs" in services else {})
 
 
 def test_server_is_reachable_only_through_nginx(services: dict[str, dict[str, Any]]) -> None:
@@ -143,15 +156,19 @@ def test_prometheus_target_is_an_alias_of_nginx(cpu: dict[str, Any]) -> None:
     assert "--metrics-port-public=9180" in nginx["command"]
 
 
-def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(cpu: dict[str, Any]) -> None:
-    assert {name: bool((net or {}).get("internal")) for name, net in cpu["networks"].items()} == {
+def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(pacs: dict[str, Any]) -> None:
+    assert {name: bool((net or {}).get("internal")) for name, net in pacs["networks"].items()} == {
+        "pacs": True,
         "front": False,
         "inner": True,
         "back": True,
         "monitoring": True,
     }
-    where = {name: set(service.get("networks", [])) for name, service in cpu["services"].items()}
+    where = {name: set(service.get("networks", [])) for name, service in pacs["services"].items()}
     assert where == {
+        "orthanc": {"pacs", "front"},
+        "pacs": {"pacs", "inner"},
+        "viewer": {"pacs", "front"},
         "nginx": {"front", "monitoring", "inner"},
         "gateway": {"inner", "back"},
         "server": set(),
@@ -227,12 +244,15 @@ def test_images_are_pinned_to_a_full_version(services: dict[str, dict[str, Any]]
 def test_services_wait_for_their_dependencies(services: dict[str, dict[str, Any]]) -> None:
     server = next(name for name in services if name.startswith("server"))
     waits = {name: service["depends_on"] for name, service in services.items() if service.get("depends_on")}
-    assert {name: set(needs) for name, needs in waits.items()} == {
+    expected = {
         server: {"nginx"},
         "gateway": {"nginx", "redis"},
         "prometheus": {"nginx", "node-exporter"},
         "grafana": {"prometheus"},
     }
+    if "pacs" in services:
+        expected |= {"pacs": {"nginx", "orthanc"}, "viewer": {"orthanc"}}
+    assert {name: set(needs) for name, needs in waits.items()} == expected
     assert all(item["condition"] == "service_healthy" for needs in waits.values() for item in needs.values())
     # A service in another's network namespace must restart with its owner.
     assert services[server]["depends_on"]["nginx"]["restart"] is True
@@ -293,8 +313,9 @@ def test_secrets_are_files_and_not_in_variables(services: dict[str, dict[str, An
 def test_commands_use_only_secrets_of_their_service(services: dict[str, dict[str, Any]]) -> None:
     prometheus = (DOCKER / "prometheus" / "prometheus.yml").read_text()
     redis = (DOCKER / "redis" / "redis.conf").read_text()
+    loop = (DOCKER / "pacs" / "pacs.yaml").read_text()
     for name, service in services.items():
-        text = json.dumps(service) + {"prometheus": prometheus, "redis": redis}.get(name, "")
+        text = json.dumps(service) + {"prometheus": prometheus, "redis": redis, "pacs": loop}.get(name, "")
         # The gateway finds its secrets by folder and the names of settings.
         named = {item for item in secrets(service) if not item.startswith("radserve_gateway_")}
         assert set(re.findall(r"/run/secrets/(\w+)", text)) == named, name
@@ -312,3 +333,16 @@ def test_commands_of_our_images_are_valid(services: dict[str, dict[str, Any]]) -
         if service["image"].startswith("radserve/server"):
             command, *options = service["command"]
             COMMANDS[command].load(command).make_context(command, options).close()
+
+
+def test_settings_of_the_pacs_loop_are_valid_and_name_services(
+    pacs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (DOCKER / "pacs" / "pacs.yaml").read_text()
+    (tmp_path / "gateway_key").write_text("key")
+    (tmp_path / "pacs.yaml").write_text(text.replace("/run/secrets", str(tmp_path)))
+    loop = pacs_settings.load(tmp_path / "pacs.yaml")
+    assert "pacs" in pacs["services"]["orthanc"]["networks"]
+    assert {urlsplit(source.orthanc).hostname for source in loop.sources if hasattr(source, "orthanc")} == {"orthanc"}
+    assert loop.server.url == "https://server:8443"
+    assert ("pacs", str(loop.folder.parent), False) in mounts(pacs["services"]["pacs"])

@@ -270,7 +270,7 @@ def test_image_has_labels_and_no_compiler_or_training_library(image: str, enviro
     assert not [file for file in files if file.endswith((".safetensors", "training.yaml"))]
 
 
-def test_gateway_runs_read_only_without_torch(checkout: Path) -> None:
+def test_gateway_runs_read_only_without_torch_and_has_the_pacs_loop(checkout: Path) -> None:
     image = built(checkout, "gateway")
     (port,) = free_ports(1)
     command = [*RUN, *WRITABLE, *LIMITS, "--detach", "--name", "gateway", "--env", "RADSERVE_GATEWAY_HOST=127.0.0.1"]
@@ -286,6 +286,8 @@ def test_gateway_runs_read_only_without_torch(checkout: Path) -> None:
         container.podman("healthcheck", "run")
         absent = ["podman", "exec", "gateway", "python", "-c", "import torch"]
         assert "No module named 'torch'" in subprocess.run(absent, capture_output=True, text=True, check=False).stderr
+        loop = ["podman", "exec", "gateway", "python", "-m", "radserve", "pacs", "/absent.yaml", "--check"]
+        assert "/absent.yaml: No such file" in subprocess.run(loop, capture_output=True, text=True, check=False).stderr
     finally:
         subprocess.run(["podman", "rm", "--force", "--time", "0", "gateway"], check=False, capture_output=True)
 

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from tests.conftest import ROOT
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 @pytest.fixture

@@ -7,16 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.e2e.test_stop import accepted
 from tests.fake_supervisor import await_true
 from tests.gateways import gateway
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import running
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 def test_dead_worker_returns_503_and_retry_succeeds(store: Path, tmp_path: Path) -> None:

@@ -11,13 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import ROOT
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 @pytest.fixture

@@ -9,14 +9,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.proxy import answered, problem
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 PATIENT = b"CASE6^PATIENT"
 URLENCODED = "application/x-www-form-urlencoded"

@@ -16,12 +16,10 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.proxy import await_text
-from tests.repack import NAME, repack
+from tests.repack import FILM, NAME, repack
 from tests.server import Server, command, free_ports, running
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 def narrow() -> str:

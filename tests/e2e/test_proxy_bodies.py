@@ -8,15 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.proxy import Keys, Proxy, answered, problem, running_proxy
 from tests.radserve.scripted import Reply, scripted
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 TOO_LONG = 44805462
 TRACEPARENT = f"00-{'5' * 32}-{'7' * 16}-01"

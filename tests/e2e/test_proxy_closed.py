@@ -6,13 +6,11 @@ import httpx
 import pytest
 
 from radserve.auth.api_keys import Role
-from tests.conftest import ROOT
 from tests.proxy import Proxy, answered, problem
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 
 

@@ -15,16 +15,14 @@ from gateway.settings import Settings
 from gateway.static_files import FOLDER
 from radserve.client import Client
 from tests.authority import Authority
-from tests.conftest import ROOT
 from tests.e2e.test_proxy_closed import CLOSED
 from tests.gateways import Gateway, gateway
 from tests.proxy import Keys, Proxy, answered, problem, running_proxy
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/api/predictions/{NAME}"
 
 

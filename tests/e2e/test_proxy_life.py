@@ -17,12 +17,11 @@ import pytest
 from benchmarks.server import free_ports
 from tests.conftest import ROOT
 from tests.proxy import Keys, await_text, problem, running_proxy
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server, command, running
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 
 

@@ -8,14 +8,12 @@ import pytest
 
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
-from tests.conftest import ROOT
 from tests.proxy import Keys, Proxy, problem, running_proxy
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 
 

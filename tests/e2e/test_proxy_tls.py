@@ -12,15 +12,13 @@ import httpx
 import pytest
 
 from tests.authority import Authority
-from tests.conftest import ROOT
 from tests.fake_supervisor import await_true
 from tests.proxy import Keys, Proxy, await_text, problem, running_proxy
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/predictions/{NAME}"
 
 

@@ -20,13 +20,12 @@ from radserve.host.run_directory import RunDirectory
 from tests.built_archives import Provide
 from tests.conftest import ROOT
 from tests.handlers import images
-from tests.repack import NAME, entry_of, repack, with_settings
+from tests.repack import FILM, NAME, entry_of, repack, with_settings
 from tests.server import Server, running
 
 pytestmark = pytest.mark.e2e
 
 NEIGHBOUR = "cifar10-lenet"
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PHOTO = (ROOT / "archives" / NEIGHBOUR / "sample.png").read_bytes()
 OWN_TYPE = "application/x-neighbour+json"
 CLIENTS = 12

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.server import free_ports
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, command
-from tests.versions import FILM, PATH, add, copied
+from tests.versions import PATH, add, copied
 
 pytestmark = pytest.mark.e2e
 

@@ -16,9 +16,9 @@ import pytest
 from radserve.build import model_store
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server, running
-from tests.versions import FILM, PATH, add, asking, copied, dying, raising, shifted, slow, wrong
+from tests.versions import PATH, add, asking, copied, dying, raising, shifted, slow, wrong
 
 pytestmark = pytest.mark.e2e
 

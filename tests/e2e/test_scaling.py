@@ -17,9 +17,9 @@ from PIL import Image
 
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import running
-from tests.versions import FILM, PATH, add, copied, inserted
+from tests.versions import PATH, add, copied, inserted
 
 pytestmark = pytest.mark.e2e
 

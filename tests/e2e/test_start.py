@@ -12,12 +12,10 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from tests.repack import NAME, entry_of, repack, with_recipe, without
+from tests.repack import FILM, NAME, entry_of, repack, with_recipe, without
 from tests.server import Server, command, free_ports, running
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 def flip(store: Path) -> None:

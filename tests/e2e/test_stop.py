@@ -15,13 +15,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import ROOT
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import Server, running
 
 pytestmark = pytest.mark.e2e
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 def gone(processes: list[psutil.Process]) -> bool:

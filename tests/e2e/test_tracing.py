@@ -9,12 +9,11 @@ import pytest
 from tests.collector import PARENT, TRACE, TRACEPARENT, ReceivedSpan, collector
 from tests.fake_supervisor import await_true
 from tests.gateways import gateway
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, command, free_ports, running
 
 pytestmark = pytest.mark.e2e
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 STAGES = ("decode", "preprocess", "inference", "postprocess")
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

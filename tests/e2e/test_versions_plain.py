@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from radserve.build import model_store
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, Server, running
-from tests.versions import FILM, PATH, add, copied
+from tests.versions import PATH, add, copied
 
 pytestmark = pytest.mark.e2e
 

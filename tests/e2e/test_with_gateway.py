@@ -21,10 +21,8 @@ from radserve.cli.with_gateway import Addresses
 from radserve.client import Client
 from tests import command_line
 from tests.fake_supervisor import PATIENCE, await_true
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, command, free_ports
-
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def started(store: Path, folder: Path) -> Iterator[Pair]:
 def test_both_respond_and_a_stop_finishes_requests_and_leaves_no_process(store: Path, tmp_path: Path) -> None:
     with started(store, tmp_path) as pair, Client(pair.url) as client:
         assert httpx.get(pair.url).headers["content-type"].startswith("text/html")
+        assert "GET /ready" not in (tmp_path / "log").read_text()  # the start does not log its own requests
         assert client.predict(NAME, FILM).label == "pneumonia"
         parts = psutil.Process(pair.process.pid).children(recursive=True)
         answers: list[int] = []

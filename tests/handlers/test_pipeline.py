@@ -195,3 +195,11 @@ def test_a_prevalence_is_rejected_unless_the_probabilities_assume_one(pipeline: 
     calibration = pipeline.recipe.calibration.model_copy(update={"prevalence": 0.5})
     assumed = replace(pipeline, recipe=pipeline.recipe.model_copy(update={"calibration": calibration}))
     assert assumed.prepare(film(), assurances=stated).prevalence == 0.1
+
+
+def test_equal_channels_are_noted_with_the_scope(pipeline: Pipeline) -> None:
+    scope = pipeline.recipe.scope.model_copy(update={"sequences": ("T1", "FLAIR", "T2")})
+    noting = replace(pipeline, recipe=pipeline.recipe.model_copy(update={"scope": scope}))
+    document = noting.prepare(film()).scope.document
+    assert document["notes"] == ["The 3 channels are equal: T1, FLAIR and T2 cannot be told apart."]
+    assert "notes" not in pipeline.prepare(film()).scope.document

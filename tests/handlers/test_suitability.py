@@ -11,7 +11,7 @@ from handlers.errors import UnusableImageError
 from handlers.formats.decode import decode
 from handlers.formats.image import Image
 from handlers.recipe import Input
-from handlers.suitability import check
+from handlers.suitability import check, notes
 from tests.handlers.images import SHARED, film, picture
 
 GRAY = Input(
@@ -119,3 +119,14 @@ def test_real_films_and_slices_pass(folder: str) -> None:
     assert files
     for file in files:
         check(decode(file.read_bytes(), at_least=(320, 224)), GRAY)
+
+
+def test_equal_channels_are_noted_where_they_should_be_several_sequences() -> None:
+    sequences = ("pre-contrast", "FLAIR", "post-contrast")
+    gray, colour = np.stack([film()] * 3, axis=2), picture()
+    (note,) = notes(image(gray), sequences)
+    assert note == "The 3 channels are equal: pre-contrast, FLAIR and post-contrast cannot be told apart."
+    assert notes(image(film()), sequences) == (note,)
+    gray[5, 5, 2] ^= 1
+    assert notes(image(gray), sequences) == notes(image(colour), sequences) == ()
+    assert notes(image(film()), None) == ()

@@ -128,7 +128,7 @@ def test_few_patients_are_not_measured(recipe: Recipe, level: float, needed: int
     assert not recalibration.is_measurable(_sample(patients=3 * needed - 3)[1], level)
     for part in range(recalibration.FOLDS):
         others = np.flatnonzero(recalibration.folds(images, seed=1) != part)
-        rest = recalibration.subset(images, others)
+        rest = images.take(others)
         fitted = uncertainty.fit(recipe, logits[others], rest, _settings(level), "x", "0" * 64).uncertainty
         assert fitted is not None
         assert max(fitted.quantiles.values()) < 1

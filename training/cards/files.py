@@ -30,6 +30,14 @@ def write(archives: Path, names: Iterable[str] = (), chai_folder: Path | None = 
             yield path
 
 
+def write_report(recipe: Recipe, metrics: Mapping[str, Any], folder: Path) -> None:
+    """Write metrics and card to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = card(recipe, metrics, metrics["data"])
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "CARD.md").write_text(text, encoding="utf-8")
+
+
 def render(folder: Path) -> str:
     """Return the card of a model's folder: recipe, metrics if there are any, and the texts of its data set."""
     return card(*_data(folder))

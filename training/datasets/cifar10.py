@@ -50,12 +50,12 @@ def files(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise DataError(f"{folder}: folder or tar file not found.")
-    found = list(folder.glob(f"data_batch_*{_BATCH}")) or _in_folders(folder)
-    if not found:
+    paths = list(folder.glob(f"data_batch_*{_BATCH}")) or _in_folders(folder)
+    if not paths:
         python = (folder / "data_batch_1").is_file()
         problem = "contains the pickled Python version; use the binary one" if python else "contains no photographs"
         raise DataError(f"{folder}: {problem}. Expected data_batch_<N>.bin, or images in train/<class>.")
-    return found
+    return paths
 
 
 def _batch(path: Path) -> list[Example]:

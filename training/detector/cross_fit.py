@@ -62,7 +62,7 @@ def fit_to(sample: Sample, shape: Shape) -> Tensors:
 
 
 def cross_fitted(sample: Sample, shape: Shape) -> HeldOut:
-    """Measure each image by a fit to the other groups, in `FOLDS` parts, or one a group if there are fewer.
+    """Measure each image by a fit to the other groups, in `FOLDS` parts, or one per group if there are fewer.
 
     Only for evidence that does not depend on the network, which has seen all of these images. `RunError` for one group.
     """

@@ -43,7 +43,9 @@ def _photographed(image: Pillow.Image, generator: random.Random) -> Pillow.Image
     photo = screen.transform(
         (side, side), Pillow.Transform.QUAD, _corners(side, generator), Pillow.Resampling.BICUBIC, fillcolor=25
     )
-    return photo.filter(ImageFilter.GaussianBlur(0.6)).resize(_enough(image), Pillow.Resampling.BILINEAR)
+    return photo.filter(ImageFilter.GaussianBlur(0.6)).resize(
+        (max(image.width, 256), max(image.height, 256)), Pillow.Resampling.BILINEAR
+    )
 
 
 def _waves(
@@ -59,10 +61,6 @@ def _corners(side: int, generator: random.Random) -> tuple[float, ...]:
     """Return the corners of a quadrilateral, some of them outside of the image: upper left, then against the clock."""
     around = ((0, 0), (0, side), (side, side), (side, 0))
     return tuple(value + generator.uniform(-0.07, 0.07) * side for corner in around for value in corner)
-
-
-def _enough(image: Pillow.Image) -> tuple[int, int]:
-    return max(image.width, 256), max(image.height, 256)
 
 
 CHANGES: Final[Mapping[str, Change]] = {

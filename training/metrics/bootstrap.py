@@ -21,11 +21,11 @@ class Interval:
     low: float
     high: float
 
-    def to_json(self, digits: int = 4) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the interval for `metrics.json`, where an undefined metric is null."""
         if np.isnan(self.value):
             return {"value": None, "ci95": None}
-        return {"value": round(self.value, digits), "ci95": [round(self.low, digits), round(self.high, digits)]}
+        return {"value": round(self.value, 4), "ci95": [round(self.low, 4), round(self.high, 4)]}
 
 
 def intervals(statistic: Statistic, groups: Sequence[str], seed: int, rounds: int = ROUNDS) -> dict[str, Interval]:

@@ -76,12 +76,12 @@ def rank(positive: Flags, score: Floats) -> Ranking:
     return Ranking(-levels, index, positive)
 
 
-def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float, digits: int = 6) -> float:
-    """Return the highest threshold that reaches a sensitivity, rounded down to `digits`; never 0 or 1."""
+def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float) -> float:
+    """Return the highest threshold that reaches a sensitivity, rounded down to 6 digits; never 0 or 1."""
     score = score_at_sensitivity(positive, probability, sensitivity)
     if math.isnan(score):
         raise TrainingError("Cannot choose a threshold without positive images.")
-    threshold: float = math.floor(score * 10**digits) / 10**digits
+    threshold: float = math.floor(score * 10**6) / 10**6
     if not 0 < threshold < 1:
         raise TrainingError(
             f"The threshold for sensitivity {sensitivity} would be {threshold}, which does not separate the labels."

@@ -37,6 +37,9 @@ export function noteShared(header, count) {
 
 const listed = (names) => names.map((name) => NAMES[name] ?? name).join(", ");
 
+/** Return what a reader must know about an image that is within the scope. */
+export const imageNotes = ({ notes }) => (notes ?? []).map((note) => make("p", { class: "warning" }, make("strong", {}, "Note: "), note));
+
 /** Say which attributes were read, which the user assured, and which are unknown. */
 export function scopeTerms({ image, checked = [], unchecked = [], assurances: assured = null }) {
   if (checked.length + unchecked.length === 0 && assured === null) return null;

@@ -75,7 +75,7 @@ export function checkDocument(document) {
   require(model.sha256 === null || isSha256(model.sha256), "the checksum of the model is missing");
   require(isText(image?.format) && isLength(image?.width) && isLength(image?.height) && isSha256(image?.sha256), "the image is missing");
   require(isMissing(image.spacing) || isSpacing(image.spacing), "the pixel spacing is invalid");
-  for (const names of [document.checked, document.unchecked]) require(isMissing(names) || (Array.isArray(names) && names.every(isText)), "the scope is invalid");
+  for (const names of [document.checked, document.unchecked, document.notes]) require(isMissing(names) || (Array.isArray(names) && names.every(isText)), "the scope is invalid");
   require(isMissing(document.assurances) || isObject(document.assurances), "the assurances are invalid");
   require(isMissing(document.domain) || (isObject(document.domain) && isDomain(document.domain)), "the comparison with the training images is invalid");
   require(isMissing(document.profile) || (isText(document.profile.name) && isSha256(document.profile.sha256)), "the site profile is invalid");

@@ -1,7 +1,7 @@
 // Card of one analysed file.
 
 import { post } from "./api.js";
-import { scopeTerms } from "./assurances.js";
+import { imageNotes, scopeTerms } from "./assurances.js";
 import { acceptsPhotographs, displayName, findingName } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
@@ -63,6 +63,7 @@ export class Result {
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(prediction.repair),
       domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.rejections),
+      ...imageNotes(prediction),
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),

@@ -66,6 +66,12 @@ export function volumeText(stack, outcomes, declared) {
   return `Marked volume (not validated): ${millilitres(ml)}, ${source}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${deleted ? ` It includes ${slices(deleted)} whose ${deleted === 1 ? "result is" : "results are"} deleted.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
+/** Return the notes about single images once each, with the number of images. */
+function notesOf(outcomes, thing) {
+  const notes = outcomes.flatMap(({ prediction }) => prediction?.notes ?? []);
+  return [...new Set(notes)].map((note) => `${note} (${slices(notes.filter((other) => other === note).length, thing)})`);
+}
+
 /** Return what limits the stack, in sentences. */
 export function warnings(stack, outcomes) {
   const { gaps, duplicates, items, order, thing } = stack;
@@ -76,6 +82,7 @@ export function warnings(stack, outcomes) {
   const { absence } = outcomes.find(({ problem }) => problem) ?? {};
   const folders = foldersOf(items).size;
   return [
+    ...notesOf(outcomes, thing),
     failed ? `${slices(failed, thing)} of ${items.length} ${absence ? `${failed === 1 ? "was" : "were"} ${absence}` : "could not be analysed"} and ${failed === 1 ? "keeps its" : "keep their"} place without a result.` : null,
     missing ? `${slices(missing)} ${missing === 1 ? "seems" : "seem"} to be missing: ${places}${gaps.length > 3 ? " and elsewhere" : ""}.` : null,
     duplicates.length ? `${slices(duplicates.length)} ${duplicates.length === 1 ? "has" : "have"} the same position as another one.` : null,

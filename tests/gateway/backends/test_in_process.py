@@ -22,10 +22,9 @@ from gateway.errors import NotFoundError, SettingsError
 from gateway.settings import Settings
 from handlers import worker
 from radserve.build import model_store
-from tests.repack import NAME
+from tests.repack import FILM, NAME
 from tests.server import ROOT, Server
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PHOTOGRAPH = (ROOT / "archives" / "cifar10-lenet" / "sample.png").read_bytes()
 
 

@@ -10,16 +10,14 @@ from typing import Any
 import pytest
 
 from benchmarks.server import free_ports
-from tests.gateway.fake_backend import prediction
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.events import SHAPES, content, header
 from tests.gateway.lambda_.runtime import FunctionError, Runtime, function
 from tests.proxy import Keys
-from tests.radserve.scripted import Reply, Scripted, scripted
-from tests.repack import NAME
-from tests.server import ROOT, Server
+from tests.radserve.scripted import Reply, Scripted, prediction, scripted
+from tests.repack import FILM, NAME
+from tests.server import Server
 
-FILM = (ROOT / "archives" / NAME / "sample.png").read_bytes()
 PATH = f"/api/predictions/{NAME}"
 
 

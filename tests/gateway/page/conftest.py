@@ -32,7 +32,8 @@ def playwright() -> Iterator[Playwright]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests with the marker `firefox` in both browsers, and the others in Chromium."""
-    if "opened" not in metafunc.fixturenames:
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "opened" not in metafunc.fixturenames or any("browser" in mark.args[0] for mark in marks):
         return
     both = metafunc.definition.get_closest_marker("firefox") is not None or metafunc.config.getoption("firefox")
     if both:

@@ -211,8 +211,10 @@ def test_a_negative_mask_excludes_nothing_and_mentions_no_outline(opened: Opener
     expect(card).not_to_contain_text("Do not measure")
 
 
-def test_an_outline_is_not_for_measurements(opened: Opener, static_gateway: Gateway) -> None:
-    card = result(opened, static_gateway, outline(empty=False), model="slices")
+def test_an_outline_is_not_for_measurements_and_notes_are_shown(opened: Opener, static_gateway: Gateway) -> None:
+    document = outline(empty=False) | {"notes": ["The 3 channels are equal."]}
+    card = result(opened, static_gateway, document, model="slices")
+    expect(card).to_contain_text("Note: The 3 channels are equal.")
     expect(card).to_contain_text("Compare the outline with the image, slice by slice. Do not measure with it")
 
 

@@ -56,7 +56,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd = modules.evaluate(
         SAID,
         [
-            [even, [marked(0), marked(1000), marked(500), marked(0, **doubtful)], version],
+            [even, [marked(0, notes=["Equal."]), marked(1000), marked(500), marked(0, **doubtful)], version],
             [uneven, [marked(1000, 32 + index // 4) for index in range(5)], version],
             [twice, [marked(1)] * 3, version],
             [turned, [marked(1), marked(2)], version],
@@ -75,7 +75,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "first": 1,
         "volume": "Marked volume (not validated): 9.00 ml, from the areas and a slice distance of 4 mm. "
         "1 slice of the stack is missing; the volume bridges the gap.",
-        "warnings": ["1 slice seems to be missing: between slices 2 and 3."],
+        "warnings": ["Equal. (1 slice)", "1 slice seems to be missing: between slices 2 and 3."],
         "limits": [
             (
                 "1 slice is unlike the training images; the model may be wrong there. "

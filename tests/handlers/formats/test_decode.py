@@ -28,6 +28,7 @@ def test_too_long() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC and AVIF photographs cannot be read. Export"),
         (gzip.compress(saved(film(), "PNG")), "gzip files cannot be read. Unpack"),
         (b"PK\x03\x04...", "zip"),
         (b"%PDF-1.7", "PDF"),

@@ -14,13 +14,13 @@ def _files(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"")
 
 
-def test_a_folder_is_sorted_and_other_files_are_counted(tmp_path: Path) -> None:
+def test_a_folder_is_sorted_and_other_files_are_counted_and_named(tmp_path: Path) -> None:
     wanted = ["1.2.840.113", "IM-0001", "a.PNG", "sub/b.dcm", "sub/deep/c.jpeg"]
-    _files(tmp_path, *wanted, "notes.txt", "DICOMDIR", "sub/table.csv", ".hidden.png", ".cache/d.png")
+    _files(tmp_path, *wanted, "notes.txt", "DICOMDIR", "sub/table.csv", "z.pdf", ".hidden.png", ".cache/d.png")
     inputs = find([str(tmp_path)])
     assert sorted(source.name for source in inputs.sources) == [str(tmp_path / name) for name in wanted]
     assert inputs.sources == find([str(tmp_path)]).sources
-    assert inputs.notes == (f"{tmp_path}: 5 images, 3 other files ignored.",)
+    assert inputs.notes == (f"{tmp_path}: 5 images; 4 other files ignored: DICOMDIR, notes.txt, z.pdf and 1 more.",)
 
 
 def test_a_named_file_is_always_an_image(tmp_path: Path) -> None:

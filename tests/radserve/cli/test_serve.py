@@ -36,7 +36,8 @@ def test_a_missing_archive_is_built_before_the_model_store_is_read(checkout: Pat
     process = serve(checkout, "--models", "unknown")
     assert process.returncode == 1
     assert process.stdout.startswith("cifar10-lenet 1.0.0")
+    assert process.stderr.startswith("Building 1 archive, about 20 s each: cifar10-lenet\n")
     assert "unknown" in process.stderr
     assert (checkout / "model_store" / "cifar10-lenet-1.0.0.mar").is_file()
     again = serve(checkout, "--models", "unknown")
-    assert (again.returncode, again.stdout) == (1, "")
+    assert (again.returncode, again.stdout, "Building" in again.stderr) == (1, "", False)

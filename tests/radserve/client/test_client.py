@@ -17,7 +17,6 @@ from tests.radserve.scripted import Reply, Request, Scripted, answer, document, 
 from tests.server import Server, free_ports
 
 SAMPLE = Path(__file__).resolve().parents[3] / "archives" / "chest-xray-cnn" / "sample.png"
-FULL = document({"code": 503, "type": "ServiceUnavailableException", "message": "no worker to serve"}, 503)
 
 
 def test_a_prediction_has_all_attributes_of_the_document(client: Client) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,9 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.server import free_ports
 from radserve.deploy.settings import load
 from tests import command_line
+from tests.moto import running
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "eu-central-1"
@@ -134,31 +133,9 @@ def _service_models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run moto's server; see moto_server.py."""
-    (port,) = free_ports(1)
-    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    command = [sys.executable, "-m", "tests.radserve.deploy.moto_server", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(process, url)
+    folder = tmp_path_factory.mktemp("moto")
+    with running("tests.radserve.deploy.moto_server", "moto-api/data.json", folder) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
-
-
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end:
-        assert process.poll() is None, "moto's server stopped"
-        try:
-            httpx.get(f"{url}/moto-api/data.json")
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError("moto's server did not start")
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def test_a_receiver_listens_on_loopback_unless_it_is_set(tmp_path: Path) -> None
         ({"rules": [{"name": "a", "model": "m"}, {"name": "a", "model": "n"}]}, "two rules have the same name"),
         ({"destinations": [{"ae": "P", "host": "h", "port": 104, "commitment": True}]}, "commitment needs a receiver"),
         ({"server": {"key": "env:RADSERVE_TEST_ABSENT"}}, "RADSERVE_TEST_ABSENT is not set"),
+        ({"server": {"key": "file:/nonexistent/key"}}, "/nonexistent/key cannot be read: No such file or directory"),
         ({"polling": 1}, "unknown key 'polling'"),
     ],
 )
@@ -62,9 +63,17 @@ def test_a_url_with_a_secret_is_an_error_that_does_not_show_it(tmp_path: Path, u
     assert "12345" not in str(caught.value)
 
 
-def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_come_from_the_environment_or_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSERVE_TEST_KEY", "secret")
-    assert load(tmp_path, server={"key": "env:RADSERVE_TEST_KEY"}).server.key == "secret"
+    (tmp_path / "key").write_text("secret\n", encoding="utf-8")
+    for reference in ("env:RADSERVE_TEST_KEY", f"file:{tmp_path}/key"):
+        assert load(tmp_path, server={"key": reference}).server.key == "secret"
+
+
+def test_a_rule_may_write_other_objects(tmp_path: Path) -> None:
+    rules = [{"name": "films", "model": "chest", "write": "sr"}, {"name": "slices", "model": "brain"}]
+    loaded = load(tmp_path, rules=rules, write=["seg"])
+    assert [loaded.kinds(name) for name in ("films", "slices", "removed")] == [("sr",), ("seg",), ("seg",)]
 
 
 def test_a_file_that_is_no_yaml_is_an_error(tmp_path: Path) -> None:

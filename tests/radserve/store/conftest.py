@@ -2,9 +2,7 @@
 
 import io
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -20,10 +18,9 @@ import httpx
 import pytest
 import stamina
 
-from benchmarks.server import free_ports
 from radserve.cli.main import main
 from radserve.store import object_storage, signature
-from tests.conftest import ROOT
+from tests import moto
 
 REGION = "eu-central-1"
 
@@ -72,32 +69,8 @@ class Aws:
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run moto's server."""
-    (port,) = free_ports(1)
-    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    command = [sys.executable, "-m", "tests.radserve.store.moto_server", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait(process, f"{url}/requests")
+    with moto.running("tests.radserve.store.moto_server", "requests", tmp_path_factory.mktemp("moto")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
-
-
-def wait(process: subprocess.Popen[Any], url: str) -> None:
-    """Wait until a server responds."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert process.poll() is None, "the server stopped"
-        try:
-            httpx.get(url)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the server did not start")
 
 
 @pytest.fixture
