@@ -2,24 +2,24 @@
 
     python -m benchmarks.score --model-store model_store --inputs 100000
 
-Random workers are killed (SIGKILL) at random times, and the driver after equal parts of the shards: by default, two.
-The same call is then repeated until it succeeds, at most 20 times beside those after a kill. One image of 50 is
-damaged. Exit code 1 if a row is missing or there twice, or if other images than the damaged ones have no label. moto,
-the driver and its workers share the cores.
+Random workers are killed (SIGKILL) after random numbers of shards, 20 times by default, and the driver after equal
+parts of the shards, twice. The same call is then repeated until it succeeds, at most 20 times beside those after a
+kill. One image of 50 is damaged. Exit code 1 if a row is missing or there twice, or if other images than the damaged
+ones have no label. The images are put into moto's memory before it serves them by HTTP. moto, the driver and its
+workers share the cores.
 """
 
 import argparse
 import io
+import logging
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,9 @@ from pyarrow import parquet
 from benchmarks.server import CHECKOUT, free_ports
 from radserve.host.resources import cores
 
-BUCKET: Final = "score"
+BUCKET: Final = "images"
+OUTPUT: Final = "scores"
+MANIFEST: Final = "images.csv"
 INVALID: Final = 2  # exit code after which the same call fails again
 DAMAGED: Final = 50  # one image of this number
 STARTS: Final = 20  # of the driver, beside those after it was killed
@@ -53,16 +55,15 @@ class Run:
 def main() -> None:
     """Upload, score, kill, verify."""
     options = _options()
-    with tempfile.TemporaryDirectory() as scratch, _moto(Path(scratch)) as s3:
-        _upload(s3, options.inputs)
+    with _moto(options.inputs) as s3:
         begin, run = time.monotonic(), Run()
         _score(s3, options, run)
         seconds = time.monotonic() - begin
-        verified = subprocess.run(_command("--verify", f"s3://{BUCKET}/out"), check=False).returncode
+        verified = subprocess.run(_command("--verify", f"s3://{OUTPUT}"), check=False).returncode
         rows = list(_rows(s3))
     files = Counter(name for name, _ in rows)
-    wanted = {f"s3://{BUCKET}/in/{number:06}.png" for number in range(options.inputs)}
-    damaged = {f"s3://{BUCKET}/in/{number:06}.png" for number in range(0, options.inputs, DAMAGED)}
+    wanted = {f"s3://{BUCKET}/{number:06}.png" for number in range(options.inputs)}
+    damaged = {f"s3://{BUCKET}/{number:06}.png" for number in range(0, options.inputs, DAMAGED)}
     labels = len({name for name, label in rows if label is None} ^ damaged)
     missing, duplicate = len(wanted - files.keys()), files.total() - len(files)
     print(
@@ -82,47 +83,58 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2, help="1 runs without Ray: only the driver is killed")
     parser.add_argument("--driver-kills", type=int, default=2)
-    parser.add_argument("--seconds-between-kills", type=float, default=20.0, help="mean of an exponential distribution")
+    parser.add_argument("--worker-kills", type=int, default=20)
     return parser.parse_args()
 
 
 @contextmanager
-def _moto(folder: Path) -> Iterator[Any]:
-    """Run moto's S3, and set the variables that find it."""
+def _moto(count: int) -> Iterator[Any]:
+    """Run moto's S3 with the images in a process of its own, and set the variables that find it."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     os.environ |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
-    with (folder / "moto.log").open("w") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            s3 = boto3.client("s3")
-            while True:
-                with suppress(botocore.exceptions.EndpointConnectionError):
-                    s3.create_bucket(Bucket=BUCKET)
-                    break
-                time.sleep(0.5)
-            yield s3
-        finally:
-            process.kill()
-            process.wait()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(count, port))
+    process.start()
+    try:
+        s3 = boto3.client("s3")
+        while process.is_alive():
+            with suppress(botocore.exceptions.EndpointConnectionError):
+                s3.head_bucket(Bucket=OUTPUT)
+                break
+            time.sleep(0.5)
+        yield s3
+    finally:
+        process.kill()
+        process.join()
 
 
-def _upload(s3: Any, count: int) -> None:
-    begin = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(lambda number: s3.put_object(**_object(number)), range(count)):
-            pass
-    print(f"{count} images uploaded in {time.monotonic() - begin:.0f} s", file=sys.stderr)
+def _serve(count: int, port: int) -> None:
+    """Fill the memory of moto, which an upload by HTTP does at 40 to 100 images per second, and serve it.
+
+    A manifest lists the images, because moto needs half a second for each page of a bucket with so many objects.
+    """
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from moto.s3.models import s3_backends
+    from werkzeug.serving import run_simple
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for bucket in (BUCKET, OUTPUT):
+        backend.create_bucket(bucket, "us-east-1")
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (count, 4, 4), np.uint8)):
+        backend.put_object(BUCKET, f"{number:06}.png", _png(pixels)[: 60 if number % DAMAGED == 0 else None])
+    names = "\n".join(f"{number:06}.png" for number in range(count))
+    backend.put_object(BUCKET, MANIFEST, f"path\n{names}\n".encode())
+    MotoRequestHandler.protocol_version = "HTTP/1.1"  # keeps connections
+    run_simple("127.0.0.1", port, create_backend_app("s3"), threaded=True, request_handler=MotoRequestHandler)
 
 
-def _object(number: int) -> dict[str, Any]:
-    pixels = np.random.default_rng(number).integers(0, 256, (4, 4), np.uint8).repeat(8, 0).repeat(8, 1)
+def _png(pixels: Any) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    content = stream.getvalue()[: 60 if number % DAMAGED == 0 else None]
-    return {"Bucket": BUCKET, "Key": f"in/{number:06}.png", "Body": content}
+    Image.fromarray(pixels.repeat(8, 0).repeat(8, 1)).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def _command(*arguments: object) -> list[str]:
@@ -131,19 +143,24 @@ def _command(*arguments: object) -> list[str]:
 
 def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     """Repeat the call until it succeeds."""
-    arguments = [f"s3://{BUCKET}/in", f"s3://{BUCKET}/out", "--model", options.model, "--workers", options.workers]
+    arguments = [f"s3://{BUCKET}/{MANIFEST}", f"s3://{OUTPUT}", "--model", options.model, "--workers", options.workers]
     command = _command(*arguments, "--model-store", options.model_store.absolute(), "--shard-size", options.shard_size)
-    shards, kills = -(-options.inputs // options.shard_size), options.driver_kills
+    shards = -(-options.inputs // options.shard_size)
+    drivers = [shards * number // (options.driver_kills + 1) for number in range(1, options.driver_kills + 1)]
+    workers = sorted(random.choices(range(shards), k=options.worker_kills), reverse=True)
     while run.starts < STARTS + run.driver_kills:
         run.starts, before = run.starts + 1, _receipts(s3)
         driver = subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)
-        with _killer(driver, options.seconds_between_kills, run):
-            while driver.poll() is None:
-                if run.driver_kills < kills and _receipts(s3) > shards * (run.driver_kills + 1) // (kills + 1):
-                    driver.kill()
-                    run.driver_kills += 1
-                    print(f"driver killed with {_receipts(s3)} of {shards} receipts", file=sys.stderr)
-                time.sleep(0.5)
+        while driver.poll() is None:
+            receipts = _receipts(s3)
+            if run.driver_kills < len(drivers) and receipts > drivers[run.driver_kills]:
+                driver.kill()
+                run.driver_kills += 1
+                print(f"driver killed with {receipts} of {shards} receipts", file=sys.stderr)
+            elif workers and receipts > workers[-1] and _kill_worker(driver):
+                workers.pop()
+                run.worker_kills += 1
+            time.sleep(random.uniform(0, 2))
         if driver.returncode == 0:
             return
         if driver.returncode == INVALID or (driver.returncode > 0 and _receipts(s3) == before):
@@ -151,41 +168,27 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     sys.exit(f"The job did not succeed in {run.starts} starts.")
 
 
-@contextmanager
-def _killer(driver: subprocess.Popen[bytes], mean: float, run: Run) -> Iterator[None]:
-    """Kill workers meanwhile, and at last the driver, if it still runs."""
-    done = threading.Event()
-    thread = threading.Thread(target=_kill_workers, args=(driver, mean, run, done))
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        driver.kill()
-        driver.wait()
-        thread.join()
-
-
-def _kill_workers(driver: subprocess.Popen[bytes], mean: float, run: Run, done: threading.Event) -> None:
-    while not done.wait(random.expovariate(1 / mean)):
-        with suppress(psutil.Error):
-            children = psutil.Process(driver.pid).children(recursive=True)
-            workers = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
-            if workers:
-                random.choice(workers).kill()
-                run.worker_kills += 1
+def _kill_worker(driver: subprocess.Popen[bytes]) -> bool:
+    """Kill a random worker that is busy or idle; return whether there was one."""
+    with suppress(psutil.Error):
+        children = psutil.Process(driver.pid).children(recursive=True)
+        workers = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
+        if workers:
+            random.choice(workers).kill()
+            return True
+    return False
 
 
 def _receipts(s3: Any) -> int:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="out/receipts/")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=OUTPUT, Prefix="receipts/")
     return sum(page["KeyCount"] for page in pages)
 
 
 def _rows(s3: Any) -> Iterator[tuple[str, str | None]]:
     """Yield file and label of each row."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="out/results/"):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=OUTPUT, Prefix="results/"):
         for item in page["Contents"]:
-            content = s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
+            content = s3.get_object(Bucket=OUTPUT, Key=item["Key"])["Body"].read()
             table = parquet.read_table(io.BytesIO(content), columns=["file", "label"])
             yield from zip(*(table.column(name).to_pylist() for name in ("file", "label")), strict=True)
 

@@ -40,7 +40,16 @@ from handlers.response import Model, Prediction, Response, problem_details, rend
 from handlers.scope import requirements
 from handlers.scope.scope import Assurances
 from handlers.tracing import Trace, Tracer, stage
-from handlers.worker import DOMAIN, INDEX, MAX_RESPONSE, REQUIRE, busy_lock, is_stopping, log_to_torchserve
+from handlers.worker import (
+    DOMAIN,
+    INDEX,
+    MAX_RESPONSE,
+    REQUIRE,
+    busy_lock,
+    is_stopping,
+    log_to_torchserve,
+    release_free_memory,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +138,7 @@ class TorchServeHandler(ABC):
         reference = distribution.load(folder, self.recipe, has_profile=self.model.profile is not None)
         self.meter.connect(getattr(context, "metrics", None), reference)
         self.tracer = Tracer.create("radserve-worker")
+        release_free_memory()
 
     def load(self, folder: Path, device: str = "cpu", batch: int = 1, mode: Mode | None = None) -> None:
         """Load an unpacked archive without verifying its sample; the default mode is that of the environment."""

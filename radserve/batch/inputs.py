@@ -160,7 +160,8 @@ def _manifest(source: str, column: str) -> list[str]:
             options = csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
             table = csv.read_csv(io.BytesIO(content), convert_options=options)
         else:
-            table = parquet.read_table(io.BytesIO(content), columns=[column])
+            with parquet.ParquetFile(io.BytesIO(content), pre_buffer=False) as file:
+                table = file.read([column], use_threads=False)
         values = table.column(column).to_pylist()
     except (KeyError, OSError, pa.ArrowException) as error:
         raise BatchError(

@@ -178,8 +178,8 @@ def shard(objects: Objects, plan: Plan, index: int) -> Shard:
     if not 0 <= index < plan.shards:
         raise BatchError(f"--shard {index}: the plan has shards 0 to {plan.shards - 1}.")
     try:
-        with objects.open(plan.list_file) as file, parquet.ParquetFile(file) as table:
-            names = table.read_row_group(index).column(_COLUMN).to_pylist()
+        with objects.open(plan.list_file) as file, parquet.ParquetFile(file, pre_buffer=False) as table:
+            names = table.read_row_group(index, use_threads=False).column(_COLUMN).to_pylist()
     except (LookupError, OSError, pa.ArrowException) as error:
         raise BatchError(f"{objects.url}/{plan.list_file}: cannot be read ({error}). Choose another OUTPUT.") from error
     if len(names) != plan.size(index):

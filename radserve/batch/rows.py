@@ -102,7 +102,9 @@ def from_parquet(content: bytes) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(content))
+        # `read_table` uses threads that may still need Python's lock when the program ends, which aborts it.
+        with parquet.ParquetFile(io.BytesIO(content), pre_buffer=False) as file:
+            table = file.read(use_threads=False)
         if not table.schema.equals(schema()):
             raise ValueError("it has other columns")
         rows: list[dict[str, Any]] = table.select(["file", "status", "model_sha256", "mask", "mask_sha256"]).to_pylist()

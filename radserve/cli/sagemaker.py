@@ -85,9 +85,9 @@ def sagemaker(
 ) -> None:
     """Serve one archive as a SageMaker endpoint.
 
-    The image runs this when SageMaker starts it with 'serve'. Only /ping and
-    /invocations are open, without keys: SageMaker authenticates its callers,
-    and only SageMaker reaches the port.
+    The image runs this when SageMaker starts it with 'serve'. Only /ping,
+    /invocations and /execution-parameters are open, without keys: SageMaker
+    authenticates its callers, and only SageMaker reaches the port.
     """
     import asyncio
 

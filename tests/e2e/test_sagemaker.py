@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -104,10 +105,23 @@ def test_ping_is_200_when_every_model_is_ready(endpoint: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/", "/predictions/chest-xray-cnn", "/explanations/chest-xray-cnn", "/models", "/auth", "/metrics", "/workflows",
-     "/metrics/torchserve", "/invocations/x", "/ping/x", "//invocations", "/execution-parameters"],
+     "/metrics/torchserve", "/invocations/x", "/ping/x", "//invocations"],
 )  # fmt: skip
 def test_all_other_paths_are_closed(endpoint: httpx.Client, path: str) -> None:
     assert endpoint.post(path, content=SAMPLE).status_code == 404
+
+
+def test_a_batch_transform_job_gets_limits_that_the_server_accepts(endpoint: httpx.Client) -> None:
+    parameters = endpoint.get("/execution-parameters").json()
+    size, concurrent = parameters["MaxPayloadInMB"], parameters["MaxConcurrentTransforms"]
+    assert size * concurrent <= 100
+    assert parameters["BatchStrategy"] == "SINGLE_RECORD"
+    longest = SAMPLE[:100].ljust(size * 2**20, b"\0")
+    with ThreadPoolExecutor(concurrent) as pool:
+        answers = pool.map(lambda content: endpoint.post("/invocations", content=content), [longest] * concurrent)
+        assert [answer.status_code for answer in answers] == [400] * concurrent, "damaged, not too large"
+    assert endpoint.post("/invocations", content=iter([SAMPLE[:100], SAMPLE[100:]])).status_code == 200, "chunks"
+    assert endpoint.post("/execution-parameters", content=SAMPLE).status_code == 405
 
 
 def test_ping_rejects_post_and_invocations_reject_get(endpoint: httpx.Client) -> None:

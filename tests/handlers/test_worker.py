@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from handlers import worker
@@ -63,3 +64,16 @@ def test_the_busy_lock_is_visible_to_other_processes_and_ends_with_its_holder(
     assert not worker.is_any_busy(path)
     worker._lock_file(str(path)).close()
     worker._lock_file.cache_clear()
+
+
+def test_memory_that_was_freed_between_used_parts_returns_to_the_system() -> None:
+    process = psutil.Process()
+    blocks = [bytes(4000) for _ in range(25_000)]
+    last = blocks.pop()
+    before = process.memory_info().rss
+    blocks.clear()
+    kept = process.memory_info().rss
+    worker.release_free_memory()
+    assert process.memory_info().rss < before - 80e6
+    assert kept > before - 40e6, "what is freed is kept otherwise"
+    assert len(last) == 4000
