@@ -1,10 +1,11 @@
 """Prediction sets: which labels of a classifier are plausible for an image, and whether that leaves one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from handlers.recipe import Uncertainty
+from handlers.recipe import Decision, Uncertainty
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,20 @@ class Certainty:
         return {"status": self.status, "prediction_set": list(self.prediction_set), "level": self.level}
 
 
-def certainty(label: str, probabilities: Mapping[str, float], positive: str, recipe: Uncertainty) -> Certainty:
+def certainty(label: str, probabilities: Mapping[str, float], decision: Decision, recipe: Uncertainty) -> Certainty:
     """Return the conformal set of an image (Vovk et al. 2005, section 4.5: label-conditional).
 
-    The set contains each label whose score, 1 - probability, is at most its quantile. Within the interval of the
-    threshold, which is known only to within it, the set contains both labels. The prediction is certain if the set
-    contains `label`, the decision, and nothing else: with both labels or none, or with the other label alone, the model
-    has no answer that agrees with its validation images.
+    The set contains each label whose score, 1 - probability, is at most its quantile; within the margin of the
+    threshold, both labels. The prediction is certain if the set contains `label`, the decision, and nothing else: with
+    both labels or none, or with the other label alone, the model has no answer that agrees with its validation images.
     """
-    low, high = recipe.threshold_interval or (0.0, 0.0)
-    is_close = low <= probabilities[positive] < high
+    low, high = band(decision.threshold, recipe.margin)
+    is_close = low <= probabilities[decision.positive] < high
     labels = tuple(name for name, value in probabilities.items() if is_close or 1 - value <= recipe.quantiles[name])
     return Certainty("certain" if labels == (label,) else "uncertain", labels, recipe.level)
+
+
+def band(threshold: float, margin: float) -> tuple[float, float]:
+    """Return the probabilities, from and to, whose log-odds lie within a margin of the threshold's."""
+    low, high = (threshold / (threshold + (1 - threshold) * math.exp(change)) for change in (margin, -margin))
+    return low, high

@@ -86,8 +86,8 @@ class Uncertainty(_Section):
     method: Literal["conformal"] = "conformal"
     level: Share  # share of the patients of each label whose set is to contain that label
     quantiles: dict[str, Annotated[float, Field(ge=0, le=1)]]  # label -> largest 1 - probability within the set
-    # From and to: 95% interval of decision.threshold; within it, the set has both labels. None in earlier recipes
-    threshold_interval: tuple[Share, Share] | None = None
+    # of the calibrated log-odds, around those of decision.threshold: there, the set has both labels
+    margin: Annotated[float, Field(ge=0, le=100)] = 0
     fitted: Text
     split: Sha256  # of the split whose validation side was used
 
@@ -243,14 +243,6 @@ class Recipe(_Section):
         if self.uncertainty is not None and set(self.uncertainty.quantiles) != set(self.labels):
             names = list(self.uncertainty.quantiles)
             raise ValueError(f"uncertainty.quantiles has labels {names}; labels is {list(self.labels)}")
-        interval = None if self.uncertainty is None else self.uncertainty.threshold_interval
-        if interval is not None and self.decision is not None:
-            low, high = interval
-            if not low <= self.decision.threshold <= high:
-                raise ValueError(
-                    f"uncertainty.threshold_interval has value {list(interval)}; it must contain decision.threshold, "
-                    f"{self.decision.threshold:g}. Fit both again with 'radserve calibrate'"
-                )
 
     @property
     def is_binary(self) -> bool:

@@ -43,7 +43,8 @@ def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
     positive = probabilities[label] >= threshold
     (negative,) = (other for other in recipe.labels if other != label)
     decided = label if positive else negative
-    sets = None if recipe.uncertainty is None else certainty(decided, probabilities, label, recipe.uncertainty)
+    section = recipe.uncertainty
+    sets = None if section is None else certainty(decided, probabilities, recipe.decision, section)
     return Decision(decided, probabilities, positive, threshold, recipe.calibration.prevalence, sets)
 
 

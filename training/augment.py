@@ -138,8 +138,6 @@ def _expose(images: torch.Tensor, config: Augmentation, generator: torch.Generat
     factor = torch.exp(_uniform(images, generator, -config.contrast, config.contrast))
     middle = images.mean((-3, -2, -1), keepdim=True)
     images = (images - middle) * factor + middle + _uniform(images, generator, -config.brightness, config.brightness)
-    if config.dim:
-        images = images * torch.exp(-_uniform(images, generator, 0, config.dim))
     if config.shading:
         coarse = torch.rand(len(images), 1, 3, 4, generator=generator) * 2 - 1
         field = interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=True)

@@ -9,6 +9,7 @@ from handlers.recipe import Recipe
 from training import evaluate, evaluators, recipe_files, reference, release, settings, uncertainty
 from training.cards import dataset_notes
 from training.cards.files import write_report
+from training.datasets import training_data
 from training.errors import RunError
 from training.evaluators import outputs
 from training.evaluators.binary import PREVALENCE
@@ -19,9 +20,9 @@ _log = logging.getLogger(__name__)
 def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     """Fit a model's decision on the validation side of its training, by patient; return its recipe.
 
-    Of a classifier with two labels, fits the prediction sets and the interval of the threshold; temperature and
-    threshold stay as trained. Of a segmentation, fits temperature, threshold and smallest mask. With `install`,
-    rewrites recipe, metrics and card in the model's folder; the command of the metrics remains that of the training.
+    Of a classifier with two labels, fits the prediction sets and the margin; temperature and threshold stay as trained.
+    Of a segmentation, fits temperature, threshold and smallest mask. With `install`, rewrites recipe, metrics and card
+    in the model's folder; the command of the metrics remains that of the training.
     """
     recipe = recipes.load(folder / "archive.yaml")
     if recipe.decision is None:
@@ -37,7 +38,8 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     sample = release.describe(images.measured, dataset_notes.for_dataset(config.data))
     if recipe.is_binary:
         recipe = _with_assumptions(recipe, config.sensitivity)
-        recipe = uncertainty.fit(recipe, logits, images.measured, config, sample, images.sha256)
+        recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
+        recipe = uncertainty.with_margin(recipe, network, training_data.load_sides(recipe, config, data).validation)
         measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured)
     else:
         evaluator = evaluators.for_recipe(recipe)

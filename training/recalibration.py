@@ -22,13 +22,14 @@ _ROUNDING: Final = 1e-9
 
 
 def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str, split: str) -> Recipe:
-    """Return the recipe with bias, temperature, threshold and quantiles of labelled images."""
-    evaluator = BinaryEvaluator()
+    """Return the recipe with bias, temperature, threshold and quantiles of labelled images; the margin is kept."""
+    evaluator, previous = BinaryEvaluator(), recipe
     bias = round(evaluator.bias_offset(logits, images), 4)
     shifted = logits + np.array([0, bias][-logits.shape[1] :], dtype=np.float32)
     recipe = evaluator.calibrate(recipe, settings, shifted, images, sample)
     recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"bias": bias})})
-    return uncertainty.fit(recipe, logits, images, settings, sample, split)
+    recipe = uncertainty.fit(recipe, logits, images, settings.level, sample, split)
+    return uncertainty.keep_margin(recipe, previous)
 
 
 def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Images) -> list[Decision]:

@@ -45,7 +45,8 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     # The weights of a demonstration are not shipped, so its recipe keeps the command that creates them.
     source = {"source": recipe.weights.source} if settings.demonstration else {}
     released = Weights(file=file.name, sha256=weights.save(network.state_dict(), file), **source)
-    logits = _logits(weights.load(network, file), recipe, data)
+    network = weights.load(network, file)
+    logits = _logits(network, recipe, data)
     sample = describe(validation, notes)
     # A detector knows the outputs of the earlier weights.
     without: dict[str, Any] = {} if recipe.detector is None else {"detector": None}
@@ -54,7 +55,8 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     recipe = recipe.model_copy(update=update)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
     if recipe.is_binary:
-        recipe = uncertainty.fit(recipe, logits, validation, settings, sample, data.split)
+        recipe = uncertainty.fit(recipe, logits, validation, settings.level, sample, data.split)
+        recipe = uncertainty.with_margin(recipe, network, data.sides.validation)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
     recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)

@@ -30,7 +30,6 @@ class Augmentation(_Part):
     gamma: Spread = 0  # maximum logarithm of the exponent
     contrast: Spread = 0  # maximum logarithm of the factor
     brightness: Share = 0  # maximum offset, on the scale [0, 1]
-    dim: Spread = 0  # maximum logarithm of the divisor of all values: a darker image, in which black stays black
     shading: Share = 0  # amplitude of a smooth field of brightness
     bias: Spread = 0  # maximum logarithm of a smooth field of gain, one per channel: the sensitivity of the coil
     tone: Spread = 0  # like gamma, one per channel

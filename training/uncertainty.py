@@ -1,61 +1,68 @@
 """Fits the prediction sets of a recipe, and measures the predictions that they leave."""
 
 import math
+import random
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from handlers.recipe import Recipe, Uncertainty
 from handlers.threshold import Decision, decide, with_prevalence
 from training.batches import Images
+from training.datasets import Example
+from training.detector.fit import with_copies
+from training.detector.observations import serve
 from training.evaluators import outputs
 from training.evaluators.evaluator import Logits
 from training.metrics import bootstrap, conformal
 from training.metrics.bootstrap import Interval, Statistic
 from training.metrics.reliability import bins
-from training.metrics.threshold_sweep import score_at_sensitivity
-from training.settings import Settings
 
 _DIGITS: Final = 6
+_UNCHANGED: Final = 0.95
+"""Share of the images whose re-encoded copies lie within the margin."""
 
 
-def fit(recipe: Recipe, logits: Logits, images: Images, settings: Settings, sample: str, split: str) -> Recipe:
-    """Return the recipe with the prediction sets of labelled images, which `sample` describes in words.
-
-    They are the images by which its threshold was chosen, with the sensitivity that the recipe states.
-    """
+def fit(recipe: Recipe, logits: Logits, images: Images, level: float, sample: str, split: str) -> Recipe:
+    """Return the recipe with the conformal quantiles of labelled images, which `sample` describes in words."""
     shares = outputs.calibrated(logits, recipe.calibration)
     targets, groups = images.targets.numpy(), np.asarray(images.groups)
     quantiles = {}
     for index, label in enumerate(recipe.labels):
         own = targets == index
-        quantile = conformal.quantile(1 - shares[own, index], groups[own], settings.level)
+        quantile = conformal.quantile(1 - shares[own, index], groups[own], level)
         quantiles[label] = _up(min(1, quantile))
     fitted = f"Class-conditional split-conformal quantiles of {sample}, each patient or group with the same weight."
-    section = Uncertainty(level=settings.level, quantiles=quantiles, fitted=fitted, split=split)
-    interval = _threshold_interval(recipe, shares, images, settings.seed)
-    if interval is not None:
-        section = section.model_copy(update={"threshold_interval": interval})
+    section = Uncertainty(level=level, quantiles=quantiles, fitted=fitted, split=split)
     return recipe.model_copy(update={"uncertainty": section})
 
 
-def _threshold_interval(
-    recipe: Recipe, shares: NDArray[np.float64], images: Images, seed: int
-) -> tuple[float, float] | None:
-    """Return the 95% interval of the threshold, by a bootstrap over groups; None if another rule chose it."""
-    assert recipe.decision is not None
-    threshold, sensitivity = recipe.decision.threshold, recipe.decision.sensitivity
-    if sensitivity is None:
-        return None
-    index = recipe.labels.index(recipe.decision.positive)
-    positive, probability = images.targets.numpy() == index, shares[:, index]
+def with_margin(recipe: Recipe, network: nn.Module, examples: Iterable[Example]) -> Recipe:
+    """Return the recipe with the margin: what re-encoding an image changes, at most, in 95% of the images.
 
-    def statistic(drawn: NDArray[np.intp]) -> dict[str, float]:
-        return {"threshold": score_at_sensitivity(positive[drawn], probability[drawn], sensitivity)}
+    Uses the copies that `training.detector.refusals` measures.
+    """
+    generator = random.Random("held out")  # noqa: S311 - not for security
+    rows = [serve(network, recipe.input, data)[0]["logits"] for data in with_copies(examples, 1, generator)]
+    gaps = np.diff(outputs.both(np.stack(rows)))[:, 0]
+    change = float(np.quantile(np.abs(gaps[::2] - gaps[1::2]), _UNCHANGED))
+    return _with_margin(recipe, change / recipe.calibration.temperature)
 
-    interval = bootstrap.intervals(statistic, images.groups, seed)["threshold"]
-    return -_up(-min(interval.low, threshold)), _up(max(interval.high, threshold))
+
+def keep_margin(recipe: Recipe, previous: Recipe) -> Recipe:
+    """Return a refitted recipe with the previous margin, which is one of logits, at the new temperature."""
+    if previous.uncertainty is None or not previous.uncertainty.margin:
+        return recipe
+    ratio = previous.calibration.temperature / recipe.calibration.temperature
+    return _with_margin(recipe, previous.uncertainty.margin * ratio)
+
+
+def _with_margin(recipe: Recipe, margin: float) -> Recipe:
+    assert recipe.uncertainty is not None
+    return recipe.model_copy(update={"uncertainty": recipe.uncertainty.model_copy(update={"margin": _up(margin)})})
 
 
 def _up(value: float) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from handlers.certainty import band
 from handlers.recipe import Recipe
 from radserve.build import mar
 from radserve.build.model_store import Entry
@@ -98,8 +99,8 @@ def uncertain(recipe: Recipe) -> tuple[float, float] | None:
         return None
     quantiles = recipe.uncertainty.quantiles
     (negative,) = (label for label in recipe.labels if label != decision.positive)
-    interval = recipe.uncertainty.threshold_interval or ()
-    limits = (decision.threshold, quantiles[negative], 1 - quantiles[decision.positive], *interval)
+    close = band(decision.threshold, recipe.uncertainty.margin)
+    limits = (*close, quantiles[negative], 1 - quantiles[decision.positive])
     return (min(limits), max(limits)) if min(limits) < max(limits) else None
 
 

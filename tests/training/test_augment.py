@@ -59,15 +59,6 @@ def test_values_stay_in_range_and_the_input_is_unchanged(shipped: Augmentation) 
     assert torch.equal(images, before)
 
 
-def test_dimming_keeps_black_and_the_order_of_gray_levels() -> None:
-    images = torch.linspace(0, 1, 50).expand(64, 1, 1, -1)
-    dimmed = augment(images, Augmentation(dim=1), _generator())
-    share = dimmed[..., -1].flatten()
-    assert 0.5 > share.min() > 0.36
-    assert 1 >= share.max() > 0.8
-    torch.testing.assert_close(dimmed, images * share[:, None, None, None], atol=1e-3, rtol=0)
-
-
 def test_images_are_not_mirrored_by_default() -> None:
     """The bright side remains on the left."""
     augmentation = Augmentation(rotation=20, shift=0.1, zoom=(0.8, 1.5), aspect=0.4, shear=0.15)

@@ -61,8 +61,8 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     text = (folder / "CARD.md").read_text()
     assert "| share of uncertain results |" in text
     assert complete.uncertainty is not None
-    low, high = complete.uncertainty.threshold_interval or (0, 0)
-    assert f"From {low:.4f} to {high:.4f}, it contains both" in text
+    assert complete.uncertainty.margin > 0
+    assert f"changed the log-odds by at most {complete.uncertainty.margin:.3f} in 95% of the images" in text
 
 
 def test_recorded_assumptions_stay(recipe: Recipe) -> None:

@@ -1,17 +1,19 @@
 """Prediction sets of a recipe, fitted and measured."""
 
-import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from handlers.recipe import Recipe
 from training import recalibration, uncertainty
 from training.batches import Images
-from training.evaluators import outputs
-from training.metrics.threshold_sweep import threshold_for_sensitivity
+from training.datasets import Example
 from training.settings import Settings
+
+from .conftest import film
 
 SETTINGS = Settings(data="test", sensitivity=0.9)
 
@@ -25,13 +27,9 @@ def _sample(patients: int = 200, seed: int = 1) -> tuple[np.ndarray, Images]:
     return np.column_stack([0 * gap, gap]).astype(np.float32), images
 
 
-def _settings(level: float) -> Settings:
-    return SETTINGS.model_copy(update={"level": level})
-
-
 def _statuses(recipe: Recipe, level: float) -> tuple[list[int], list[bool]]:
     logits, images = _sample()
-    fitted = recalibration.refit(recipe, _settings(level), logits, images, "x", "0" * 64)
+    fitted = uncertainty.fit(recipe, logits, images, level, "x", "0" * 64)
     sets = [item.certainty for item in uncertainty.decisions(fitted, logits)]
     return [len(item.prediction_set) for item in sets if item], [item.status == "uncertain" for item in sets if item]
 
@@ -45,43 +43,6 @@ def test_a_higher_level_puts_more_labels_into_the_sets(recipe: Recipe) -> None:
 def test_abstention_grows_on_both_sides_of_the_level_that_the_model_reaches(recipe: Recipe) -> None:
     low, fitting, high = (np.mean(_statuses(recipe, level)[1]) for level in (0.5, 0.85, 0.99))
     assert low > fitting < high
-
-
-def test_the_interval_of_the_threshold_contains_it_and_narrows_with_the_patients(recipe: Recipe) -> None:
-    widths = []
-    for patients in (50, 200, 800):
-        logits, images = _sample(patients)
-        fitted = recalibration.refit(recipe, SETTINGS, logits, images, "x", "0" * 64)
-        assert fitted.uncertainty is not None
-        assert fitted.uncertainty.threshold_interval is not None
-        low, high = fitted.uncertainty.threshold_interval
-        assert fitted.decision is not None
-        assert low < fitted.decision.threshold < high
-        widths.append(high - low)
-    assert widths[0] > 1.5 * widths[1] > 1.5 * 1.5 * widths[2]
-
-
-def test_the_interval_contains_the_threshold_of_many_other_patients(recipe: Recipe) -> None:
-    logits, images = _sample(100)
-    first = recalibration.refit(recipe, SETTINGS, logits, images, "x", "0" * 64)
-    assert first.uncertainty is not None
-    assert first.uncertainty.threshold_interval is not None
-    low, high = first.uncertainty.threshold_interval
-    others, population = _sample(2000, seed=9)
-    shares = outputs.calibrated(others, first.calibration)[:, 1]
-    assert low < threshold_for_sensitivity(population.targets.numpy() == 1, shares, SETTINGS.sensitivity) < high
-
-
-def test_no_result_close_to_the_threshold_is_certain(recipe: Recipe) -> None:
-    logits, images = _sample()
-    fitted = recalibration.refit(recipe, SETTINGS, logits, images, "x", "0" * 64)
-    assert fitted.decision is not None
-    for share in (fitted.decision.threshold - 1e-3, fitted.decision.threshold + 1e-3):
-        gap = fitted.calibration.temperature * math.log(share / (1 - share)) - fitted.calibration.bias
-        (result,) = uncertainty.decisions(fitted, np.array([[0, gap]], dtype=np.float32))
-        assert result.probabilities[fitted.decision.positive] == pytest.approx(share, abs=1e-5)
-        assert result.certainty is not None
-        assert result.certainty.status == "uncertain"
 
 
 def test_certain_results_are_more_often_correct_for_new_patients(recipe: Recipe) -> None:
@@ -109,6 +70,49 @@ def test_a_refit_recovers_shift_and_scale_of_the_logits(recipe: Recipe) -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=2e-3)
 
 
+class Contrast(nn.Module):
+    """Calls an image with high contrast positive."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self._slope = slope
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        gap = self._slope * values.flatten(1).std(1)
+        return {"logits": torch.stack([0 * gap, gap], 1)}
+
+
+def test_the_margin_is_what_re_encoding_changes(recipe: Recipe, tmp_path: Path) -> None:
+    examples = [Example(str(seed), tmp_path / f"{seed}.jpeg", "normal", "A", "0" * 64) for seed in range(20)]
+    for seed, example in enumerate(examples):
+        film(example.path, seed, bright=False)
+    margins = []
+    for slope in (0, 1, 10):
+        fitted = uncertainty.with_margin(recipe, Contrast(slope), examples).uncertainty
+        assert fitted is not None
+        margins.append(fitted.margin)
+    assert margins[0] == 0 < margins[1]
+    assert margins[2] == pytest.approx(10 * margins[1], rel=1e-3)
+
+
+def test_a_refit_keeps_the_margin_of_the_logits(recipe: Recipe) -> None:
+    logits, images = _sample()
+    assert recipe.uncertainty is not None
+    section = recipe.uncertainty.model_copy(update={"margin": 0.3})
+    shipped = recipe.model_copy(update={"uncertainty": section})
+    fitted = recalibration.refit(shipped, SETTINGS, logits, images, "x", "0" * 64)
+    assert fitted.uncertainty is not None
+    assert fitted.decision is not None
+    temperature, odds = fitted.calibration.temperature, fitted.decision.threshold / (1 - fitted.decision.threshold)
+    assert temperature != recipe.calibration.temperature
+    assert fitted.uncertainty.margin == pytest.approx(0.3 * recipe.calibration.temperature / temperature, abs=1e-5)
+    close = np.log(odds) + fitted.uncertainty.margin * np.array([-0.99, -0.01, 0.01, 0.99])
+    gaps = close * temperature - fitted.calibration.bias
+    results = uncertainty.decisions(fitted, np.column_stack([0 * gaps, gaps]).astype(np.float32))
+    assert [item.positive for item in results] == [False, False, True, True]
+    assert {item.certainty.prediction_set for item in results if item.certainty} == {recipe.labels}
+
+
 def test_a_part_shares_no_patient_with_the_others(recipe: Recipe) -> None:
     _, images = _sample()
     fold = recalibration.folds(images, seed=1)
@@ -129,7 +133,7 @@ def test_few_patients_are_not_measured(recipe: Recipe, level: float, needed: int
     for part in range(recalibration.FOLDS):
         others = np.flatnonzero(recalibration.folds(images, seed=1) != part)
         rest = images.take(others)
-        fitted = uncertainty.fit(recipe, logits[others], rest, _settings(level), "x", "0" * 64).uncertainty
+        fitted = uncertainty.fit(recipe, logits[others], rest, level, "x", "0" * 64).uncertainty
         assert fitted is not None
         assert max(fitted.quantiles.values()) < 1
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from handlers.recipe import Recipe, Uncertainty
+from handlers.certainty import band
+from handlers.recipe import Recipe
 from handlers.scope.statement import ATTRIBUTES
 from training.cards import dataset_notes, external, front_matter, known_failures
 from training.cards.dataset_notes import DatasetNotes
@@ -236,7 +237,7 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
             f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, threshold and "
             "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
             "is uncertain unless its prediction set contains only its label. "
-            f"{_close(recipe.uncertainty)}Nothing is promised for other images."
+            f"{_margin(recipe)}Nothing is promised for other images."
         )
         yield metrics_table(measured.certainty)
     if measured.stress:
@@ -253,13 +254,13 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
     yield f"Created by `{measured.command}`{epoch}; SHA-256 of the weights `{measured.model.weights_sha256}`."
 
 
-def _close(uncertainty: Uncertainty) -> str:
-    if uncertainty.threshold_interval is None:
+def _margin(recipe: Recipe) -> str:
+    if recipe.uncertainty is None or recipe.decision is None or not recipe.uncertainty.margin:
         return ""
-    low, high = uncertainty.threshold_interval
+    low, high = band(recipe.decision.threshold, recipe.uncertainty.margin)
     return (
-        f"From {low:.4f} to {high:.4f}, it contains both: that is the 95% interval of the threshold, by a bootstrap "
-        "over the same images. "
+        f"From {low:.4f} to {high:.4f}, it contains both: re-encoding an image changed the log-odds by at most "
+        f"{recipe.uncertainty.margin:.3f} in 95% of the images. "
     )
 
 

@@ -78,21 +78,16 @@ def rank(positive: Flags, score: Floats) -> Ranking:
 
 def threshold_for_sensitivity(positive: Flags, probability: Floats, sensitivity: float) -> float:
     """Return the highest threshold that reaches a sensitivity, rounded down to 6 digits; never 0 or 1."""
-    score = score_at_sensitivity(positive, probability, sensitivity)
-    if math.isnan(score):
+    scores = np.sort(probability[positive])[::-1]
+    if not len(scores):
         raise TrainingError("Cannot choose a threshold without positive images.")
-    threshold: float = math.floor(score * 10**6) / 10**6
+    required = math.ceil(round(sensitivity * len(scores), 9))
+    threshold: float = math.floor(float(scores[required - 1]) * 10**6) / 10**6
     if not 0 < threshold < 1:
         raise TrainingError(
             f"The threshold for sensitivity {sensitivity} would be {threshold}, which does not separate the labels."
         )
     return threshold
-
-
-def score_at_sensitivity(positive: Flags, probability: Floats, sensitivity: float) -> float:
-    """Return the lowest probability of the share `sensitivity` of the positives; NaN without positives."""
-    scores = np.sort(probability[positive])[::-1]
-    return float(scores[math.ceil(round(sensitivity * len(scores), 9)) - 1]) if len(scores) else math.nan
 
 
 def sums(index: NDArray[np.intp], values: Floats, count: int = 0) -> Floats:

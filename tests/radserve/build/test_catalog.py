@@ -113,13 +113,13 @@ def test_a_version_without_metrics_has_no_figures(tmp_path: Path) -> None:
     assert (description["figures"], description["held_out"]) == ({}, None)
 
 
-@pytest.mark.parametrize("interval", [None, (0.5, 0.6), (0.55, 0.8)])
+@pytest.mark.parametrize("margin", [0, 0.3])
 @pytest.mark.parametrize("quantiles", [(0.15, 0.27), (0.64, 0.59), (0.9, 0.9), (0.6, 0.4)])
 def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(
-    quantiles: tuple[float, float], interval: tuple[float, float] | None
+    quantiles: tuple[float, float], margin: float
 ) -> None:
     named = dict(zip(("dark", "bright"), quantiles, strict=True))
-    sets = {"level": 0.9, "quantiles": named, "threshold_interval": interval, "fitted": "x", "split": "0" * 64}
+    sets = {"level": 0.9, "quantiles": named, "margin": margin, "fitted": "x", "split": "0" * 64}
     brightness = recipe.parse(brightness_recipe() | {"uncertainty": sets}, "test")
     assert brightness.decision is not None
     assert brightness.uncertainty is not None
@@ -127,7 +127,8 @@ def test_exactly_the_results_within_the_uncertain_probabilities_are_uncertain(
     for step in range(1000):
         share = (step + 0.5) / 1000
         label = "bright" if share >= brightness.decision.threshold else "dark"
-        status = certainty(label, {"dark": 1 - share, "bright": share}, "bright", brightness.uncertainty).status
+        probabilities = {"dark": 1 - share, "bright": share}
+        status = certainty(label, probabilities, brightness.decision, brightness.uncertainty).status
         assert (status == "uncertain") is (low <= share < high), share
 
 
