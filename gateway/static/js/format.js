@@ -16,6 +16,9 @@ export function cutoff(value) {
 /** Format a share of images exactly: "50%", "0.02%". */
 export const share = (value) => `${Number((100 * value).toFixed(4))}%`;
 
+/** Return a number with its noun: "1 image", "2 images". */
+export const counted = (number, noun, plural = `${noun}s`) => `${number} ${number === 1 ? noun : plural}`;
+
 /** Format a number of bytes. */
 export function fileSize(bytes) {
   if (bytes < 1000) return `${bytes} B`;

@@ -4,9 +4,9 @@ import { get } from "./api.js";
 import { allModels } from "./catalog.js";
 import { displayName } from "./display.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
-import { capitalize } from "./format.js";
+import { capitalize, counted } from "./format.js";
 import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.js";
-import { openGroup, rowsOf } from "./history_groups.js";
+import { groupEntries, openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
 import { forget } from "./recent_files.js";
@@ -96,12 +96,13 @@ async function showPage() {
   const number = (pageNumber += 1);
   const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;
+  parameters.set("count", "requests");
   if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
   const isLatest = () => number === pageNumber;
   await attempt(async () => {
     const { results, next, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFirst: cursors.length === 0, isLast: next === null, isFiltered, open: remember }));
+    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFiltered, open: remember }));
     byId("names-note").hidden = keepsNames !== false;
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
@@ -112,7 +113,7 @@ async function showPage() {
     byId("older").dataset.next = next ?? "";
     byId("page-count").textContent = results.length ? `Page ${cursors.length + 1}` : "";
     showTable(true);
-    announce(`${results.length} results on page ${cursors.length + 1}.`);
+    announce(`${counted(groupEntries(results).length, "entry", "entries")} on page ${cursors.length + 1}.`);
   }, isLatest);
 }
 
