@@ -44,15 +44,6 @@ export const isUncertain = ({ certainty }) => certainty?.status === "uncertain";
 /** Return a text with a lower-case first letter, unless it begins with an abbreviation. */
 export const uncapitalize = (text) => (/^.[A-Z]/.test(text) ? text : text.charAt(0).toLowerCase() + text.slice(1));
 
-/** Return the label of a result; `version` is the model's catalog entry or null. */
-export function labelText({ label, positive, isMask, certainty }, version) {
-  if (isUncertain({ certainty })) return "Uncertain";
-  if (!isMask) return capitalize(label);
-  const finding = version?.display?.finding ?? version?.positive;
-  if (positive === false) return finding ? `No ${finding} marked` : "Nothing marked";
-  return capitalize(finding ?? label);
-}
-
 const SCORES = {
   auroc: "AUROC", sensitivity: "Sensitivity", specificity: "Specificity",
   accuracy: "Accuracy", dice_patient: "Dice per patient", dice_slice: "Dice per slice",

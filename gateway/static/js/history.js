@@ -1,11 +1,10 @@
 // History of results: filter, pages, deletion, CSV. The address has the filters and the page.
 
 import { get } from "./api.js";
-import { allModels } from "./catalog.js";
-import { displayName } from "./display.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
-import { capitalize, counted } from "./format.js";
-import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.js";
+import { counted } from "./format.js";
+import { apiQuery, listAddress, parseAddress } from "./history_address.js";
+import { install as installFilters, showFilters } from "./history_filters.js";
 import { groupEntries, openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
@@ -55,31 +54,6 @@ function visibleRow(id) {
   const line = byId("history-rows").querySelector(`[data-id="${CSS.escape(id)}"]`);
   if (line?.hidden) openGroup(line);
   return line;
-}
-
-function showFilters({ model = "", label = "", ...others }) {
-  const models = allModels();
-  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
-  const labels = [...new Set(models.flatMap(({ versions }) => versions.flatMap((version) => version.labels)))].sort();
-  setOptions("filter-label", labels.map((text) => [text, capitalize(text)]), label);
-  const versions = models.filter(({ name }) => !model || name === model).flatMap((item) => item.versions.map(({ version }) => version));
-  byId("filter-versions").replaceChildren(...[...new Set(versions)].map((value) => make("option", { value })));
-  for (const name of FILTERS.filter((item) => byId(`filter-${item}`) && item !== "model" && item !== "label")) byId(`filter-${name}`).value = others[name] ?? "";
-  byId("image-filter").hidden = !others.image;
-  byId("image-filter-text").textContent = others.image ? `Only results of the image ${others.image.slice(0, 12)}.` : "";
-}
-
-/** Models and labels of the history may not be served any more, but an address can name them. */
-function setOptions(id, options, selected) {
-  const all = !selected || options.some(([value]) => value === selected) ? options : [...options, [selected, selected]];
-  byId(id).replaceChildren(make("option", { value: "" }, "All"), ...all.map(([value, text]) => make("option", { value }, text)));
-  byId(id).value = selected;
-}
-
-/** Return the filters of the form; the image is set by a link only. */
-function formFilters() {
-  const values = FILTERS.filter((name) => byId(`filter-${name}`)).map((name) => [name, byId(`filter-${name}`).value.trim()]);
-  return { ...Object.fromEntries(values), image: address.filters.image ?? "" };
 }
 
 /** Show a page, with its own entry in the history of the browser. */
@@ -171,13 +145,7 @@ async function remove(entry, line) {
 
 /** Install the listeners. */
 export function install() {
-  const filter = byId("filter");
-  filter.addEventListener("submit", (event) => {
-    event.preventDefault();
-    visit(formFilters());
-  });
-  filter.addEventListener("reset", () => setTimeout(() => visit({})));
-  byId("all-images").addEventListener("click", () => visit({ ...address.filters, image: "" }));
+  installFilters(visit, () => address.filters);
   byId("older").addEventListener("click", (event) => visit(address.filters, [...address.cursors, event.currentTarget.dataset.next]));
   byId("newer").addEventListener("click", () => visit(address.filters, address.cursors.slice(0, -1)));
   byId("csv").addEventListener("click", () => attempt(async () => {

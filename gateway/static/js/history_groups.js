@@ -51,13 +51,15 @@ export const rowsOf = (entries, row, { isFiltered, open }) => groupEntries(entri
 
 function foldedRows(group, row, { isFiltered, open }) {
   // As sent: ids increase. The list has the newest first.
-  const rows = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)).map(row);
+  const sorted = group.toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const [{ time, model, version, client, group_id: id, group_size }] = sorted;
+  const size = group_size ?? group.length;
+  const rows = sorted.map(row);
   rows.forEach((line, index) => {
     line.hidden = true;
     line.classList.add("slice-row");
-    if (!isFiltered) line.querySelector(".file").prepend(`${index + 1} of ${group.length}: `);
+    if (!isFiltered) line.querySelector(".file").prepend(`${(sorted[index].group_index ?? index) + 1} of ${size}: `);
   });
-  const [{ time, model, version, client, group_id: id, group_size: size }] = group;
   const known = archiveVersion(group[0]);
   const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);
   const things = group[0].probability === null ? "slices" : "images";
@@ -74,7 +76,8 @@ function foldedRows(group, row, { isFiltered, open }) {
     cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
     cell("what", make("span", { class: look }, text), notes.map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
-    cell("file", isFiltered ? `${group.length} of this request match` : `${group.length} ${things} sent together`),
+    cell("file", isFiltered ? `${group.length} of this request match` : `${size} ${things} sent together`,
+      !isFiltered && size > group.length ? make("div", { class: "small" }, `${size - group.length} rejected or deleted`) : null),
     cell("extra", client),
     cell("act", link, toggle));
   head.addEventListener("click", (event) => {

@@ -252,13 +252,13 @@ def test_a_file_that_was_just_analysed_is_compared_with_pictures_although_it_is_
 
 
 CLAIMS = """async () => {
-    const { expectImage, expectNone, offer } = await import("/js/claims.js");
+    const { expectImages, expectNone, offer } = await import("/js/claims.js");
     const { digest } = await import("/js/prediction.js");
     const files = [new File(["a"], "a.png"), new File(["b"], "b.png")];
     const sums = await Promise.all(files.map(digest));
     const seen = [];
-    const join = ({ name }) => seen.push(`join ${name}`);
-    const expectFile = (index) => expectImage(sums[index], join, () => seen.push("refuse"));
+    const join = (files) => seen.push(`join ${[...files.values()].map(({ name }) => name)}`);
+    const expectFile = (index) => expectImages([sums[index]], false, join, () => seen.push("refuse"));
     const give = (index) => new Promise((resolve) => {
         offer([files[index]], () => { seen.push(`analyse ${files[index].name}`); resolve(); });
         setTimeout(resolve, 300);
