@@ -1,6 +1,7 @@
 // History of results: filter, pages, deletion, CSV. The address has the filters and the page.
 
 import { get } from "./api.js";
+import { allModels } from "./catalog.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { counted } from "./format.js";
 import { apiQuery, listAddress, parseAddress } from "./history_address.js";
@@ -13,6 +14,7 @@ import { toProblem } from "./rejections.js";
 
 let address = parseAddress(""); // of the page that is shown
 let left = null; // the row that was opened, and where the list was scrolled
+let named = ""; // the catalog that names what is shown
 let pageNumber = 0; // counts requests, so that only the latest one is shown
 
 /** Show what the address names; `isNew` moves the focus. */
@@ -32,6 +34,14 @@ export async function open({ isNew = false } = {}) {
   if (isNew && !state?.id) byId("history-heading").focus();
   await showPage();
   if (state?.id && location.hash === hash) restore(state);
+}
+
+/** Show the list again if the catalog, which names what it shows, has changed. */
+export function update() {
+  const { hidden, classList } = byId("view-history");
+  if (hidden || classList.contains("one") || JSON.stringify(allModels()) === named) return;
+  showFilters(address.filters);
+  showPage();
 }
 
 /** Release what is open: another view is shown. */
@@ -67,6 +77,7 @@ async function visit(filters, cursors = []) {
 
 async function showPage() {
   const { filters, cursors } = address;
+  named = JSON.stringify(allModels());
   const number = (pageNumber += 1);
   const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;

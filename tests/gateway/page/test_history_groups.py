@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.gateway.history.results import result
 from tests.gateway.page.conftest import Opener
-from tests.gateway.page.scripted import script
+from tests.gateway.page.scripted import SLICE, catalog, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateways import Gateway
 
@@ -94,6 +94,7 @@ def test_a_page_of_the_history_counts_requests(opened: Opener, static_gateway: G
 
     def prepare(page: Page) -> None:
         script(page)
+        page.route("**/api/models", lambda route: route.abort())
         page.route("**/api/results**", respond)
 
     page = opened(f"{static_gateway.url}/#history", model="chest", prepare=prepare)
@@ -107,6 +108,11 @@ def test_a_page_of_the_history_counts_requests(opened: Opener, static_gateway: G
     page.get_by_role("button", name="Older").click()
     expect(page.locator("#page-count")).to_have_text("Page 2")
     assert queries[1:] == ["count=requests&cursor=cursor"]
+
+    page.route("**/api/models", lambda route: route.fulfill(json=catalog()))  # as after a restart of the service
+    expect(row).not_to_contain_text(SLICE)
+    page.evaluate("import('/js/service.js').then(({ connect }) => connect())")
+    expect(row).to_contain_text(SLICE)
 
 
 def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findings(

@@ -216,7 +216,7 @@ def test_results_of_older_releases_show_what_the_list_shows(opened: Opener, tmp_
     with stored(tmp_path) as gateway:
         page = opened_result(opened, gateway, old.id)
         expect(page.get_by_text("An older release of this server stored this result")).to_be_visible()
-        expect(page.locator("#opened")).to_contain_text("83.0% (Pneumonia)")
+        expect(page.locator("#opened")).to_contain_text("83.0% (Pneumonia pattern)")
         page.get_by_role("link", name=re.compile("Compare with the result of")).click()
         expect(page.get_by_text("A cut-off was not kept")).to_be_visible()
         expect(page.locator(".difference")).to_contain_text("cannot be subtracted")

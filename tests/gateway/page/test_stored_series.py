@@ -89,6 +89,7 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         card.locator(".stage").press("End")
         assert card.locator("img.picture").evaluate("image => image.naturalWidth") == 33
         page.get_by_role("button", name="All results").click()
+        page.get_by_role("button", name="Filters").click()
         expect(page.get_by_text("This server does not store the file names")).to_be_visible()
         page.goto(f"{gateway.url}/#history/series/{first['id']}")
         expect(page.get_by_text("This result does not exist, or you may not view it.")).to_be_visible()
