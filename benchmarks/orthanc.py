@@ -64,7 +64,7 @@ def film(number: int, **attributes: Any) -> bytes:
 
 
 class Orthanc:
-    """An Orthanc with its DICOMweb plug-in."""
+    """An Orthanc with the settings of docker/pacs, but for paths and addresses."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,19 +73,15 @@ class Orthanc:
         self._process: subprocess.Popen[bytes] | None = None
         data = folder / "data"
         data.mkdir(parents=True)
-        settings = {
+        settings = json.loads((CHECKOUT / "docker/pacs/orthanc.json").read_text(encoding="utf-8")) | {
             "StorageDirectory": str(data),
-            "IndexDirectory": str(data),
             "HttpPort": self.http_port,
             "DicomPort": self.dicom_port,
-            "DicomAet": "ORTHANC",
             "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "StableAge": 1,
-            "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "DicomModalities": {"loop": ["RADSERVE", "127.0.0.1", self.loop_port]},
         }
+        # Debian's place; that of the image is orthancteam/orthanc's.
+        settings["Plugins"] = [path.replace("plugins-available", "plugins") for path in settings["Plugins"]]
         (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
 
     def start(self) -> None:

@@ -72,6 +72,8 @@ def main() -> None:
         f"{duplicate} duplicate, {len(files.keys() - wanted)} of other images, "
         f"{labels} with or without a label by mistake, --verify {verified}."
     )
+    if run.driver_kills < options.driver_kills or (options.workers > 1 and run.worker_kills < options.worker_kills):
+        sys.exit("The job ended before everything was killed: give it more inputs, or smaller shards.")
     sys.exit(1 if missing or duplicate or verified or labels or len(files) != len(wanted) else 0)
 
 
@@ -150,22 +152,31 @@ def _score(s3: Any, options: argparse.Namespace, run: Run) -> None:
     workers = sorted(random.choices(range(shards), k=options.worker_kills), reverse=True)
     while run.starts < STARTS + run.driver_kills:
         run.starts, before = run.starts + 1, _receipts(s3)
-        driver = subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)
-        while driver.poll() is None:
-            receipts = _receipts(s3)
-            if run.driver_kills < len(drivers) and receipts > drivers[run.driver_kills]:
-                driver.kill()
-                run.driver_kills += 1
-                print(f"driver killed with {receipts} of {shards} receipts", file=sys.stderr)
-            elif workers and receipts > workers[-1] and _kill_worker(driver):
-                workers.pop()
-                run.worker_kills += 1
-            time.sleep(random.uniform(0, 2))
+        with _ended(subprocess.Popen([*command, "--domain", "off"], cwd=CHECKOUT)) as driver:
+            while driver.poll() is None:
+                receipts = _receipts(s3)
+                if run.driver_kills < len(drivers) and receipts > drivers[run.driver_kills]:
+                    driver.kill()
+                    run.driver_kills += 1
+                    print(f"driver killed with {receipts} of {shards} receipts", file=sys.stderr)
+                elif workers and receipts > workers[-1] and _kill_worker(driver):
+                    workers.pop()
+                    run.worker_kills += 1
+                time.sleep(random.uniform(0, 2))
         if driver.returncode == 0:
             return
         if driver.returncode == INVALID or (driver.returncode > 0 and _receipts(s3) == before):
             sys.exit("The call cannot succeed; see its message above.")
     sys.exit(f"The job did not succeed in {run.starts} starts.")
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _kill_worker(driver: subprocess.Popen[bytes]) -> bool:

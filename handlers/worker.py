@@ -89,7 +89,7 @@ def is_any_busy(path: Path) -> bool:
 
 
 def release_free_memory() -> None:
-    """Return to the system what was freed since the start; glibc keeps it, which is 40 MB of a worker on average."""
+    """Return to the system what was freed since the start; glibc keeps it (docs/performance.md)."""
     gc.collect()
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -10,7 +10,7 @@ from gateway import history, problems, services
 from gateway.access import Caller
 from gateway.access.permissions import require_deletable, visible_client
 from gateway.errors import NotFoundError
-from gateway.history import Details, Filter, History, PageRequest, Result, csv_table
+from gateway.history import Details, Filter, History, PageRequest, Result, csv_table, request_pages
 from gateway.history.images import MEDIA_TYPES, media_type
 from gateway.model_response import PNG
 from gateway.services import AuthenticatedCaller
@@ -29,13 +29,14 @@ _PROBLEMS: Final = problems.document(400, 401, 403, 404, 422, 429, 503)
 async def results(
     request: Request, caller: AuthenticatedCaller, parameters: Annotated[PageRequest, Query()]
 ) -> history.Page:
-    """Return a page of results, newest first.
+    """Return a page of results, newest first. `limit` counts results, or requests, which a page never splits.
 
     If few of many results match the filters, a page may have fewer results than `limit`, or none. `next` tells whether
     more may follow.
     """
     store = _history(request, caller)
-    page = await store.find(history.Query(**parameters.model_dump(), client=visible_client(caller)))
+    query = history.Query(**parameters.model_dump(), client=visible_client(caller))
+    page = await (request_pages.find(store, query) if parameters.count == "requests" else store.find(query))
     return page.model_copy(update={"keeps_names": services.of(request).settings.keep_names})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, field_serializer, field_validator
 
@@ -124,8 +124,15 @@ class PageRequest(Filter):
     limit: Annotated[
         int,
         BeforeValidator(_require_digits),
-        Field(ge=1, le=MAX_LIMIT, description="Most results of the page."),
+        Field(ge=1, le=MAX_LIMIT, description="Most results of the page, or requests, as `count` says."),
     ] = 25
+    count: Annotated[
+        Literal["results", "requests"],
+        Field(
+            description="What `limit` counts. A page of `requests` never splits the results of one, such as the slices "
+            "of a series; a long page ends before `limit`."
+        ),
+    ] = "results"
 
 
 class Query(PageRequest):

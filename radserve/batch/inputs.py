@@ -158,7 +158,8 @@ def _manifest(source: str, column: str) -> list[str]:
     try:
         if name.lower().endswith(".csv"):
             options = csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
-            table = csv.read_csv(io.BytesIO(content), convert_options=options)
+            read = csv.ReadOptions(use_threads=False)  # whose threads could abort the end of the process
+            table = csv.read_csv(io.BytesIO(content), read_options=read, convert_options=options)
         else:
             with parquet.ParquetFile(io.BytesIO(content), pre_buffer=False) as file:
                 table = file.read([column], use_threads=False)

@@ -38,6 +38,7 @@ from radserve.schema.segmentation import Segmentation, Volume
 _PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
 _MAX_COMMENT: Final = 1024
+_NO_PLACE: Final = "The region of the measurements is the whole image: it does not say where a finding is."
 
 
 def of_prediction(context: Context, result: Prediction) -> Comprehensive3DSR:
@@ -50,7 +51,7 @@ def of_prediction(context: Context, result: Prediction) -> Comprehensive3DSR:
         assert result.threshold is not None  # a decision has a cut-off
         values = [_percent(codes.DCM.Probability, result.probabilities[positive]), _cut_off(result.threshold)]
         groups = [_group(context, positive, values, _presence(bool(result.positive), certain=not result.doubts))]
-    return _report(context, groups, [*_decision(result), *remarks([result])])
+    return _report(context, groups, [*_decision(result), _NO_PLACE, *remarks([result])])
 
 
 def of_masks(

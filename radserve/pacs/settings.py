@@ -24,9 +24,14 @@ def _secret(value: str) -> str:
     if value.startswith(_FILE):
         path = Path(value.removeprefix(_FILE))
         try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            secret = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text") from None  # the error would quote the secret
+        if not secret:
+            raise ValueError(f"{path} is empty")
+        return secret
     if not value.startswith(_ENVIRONMENT):
         return value
     name = value.removeprefix(_ENVIRONMENT)

@@ -159,6 +159,7 @@ def test_prometheus_target_is_an_alias_of_nginx(cpu: dict[str, Any]) -> None:
 def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(pacs: dict[str, Any]) -> None:
     assert {name: bool((net or {}).get("internal")) for name, net in pacs["networks"].items()} == {
         "pacs": True,
+        "pacs-ports": False,
         "front": False,
         "inner": True,
         "back": True,
@@ -166,9 +167,9 @@ def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(
     }
     where = {name: set(service.get("networks", [])) for name, service in pacs["services"].items()}
     assert where == {
-        "orthanc": {"pacs", "front"},
+        "orthanc": {"pacs", "pacs-ports"},
         "pacs": {"pacs", "inner"},
-        "viewer": {"pacs", "front"},
+        "viewer": {"pacs", "pacs-ports"},
         "nginx": {"front", "monitoring", "inner"},
         "gateway": {"inner", "back"},
         "server": set(),

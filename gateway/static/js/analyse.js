@@ -146,7 +146,7 @@ function reject(file, model, error, drop) {
   const repair = model.repair ? null : suggestedRepair(error.domain);
   const name = repairedName(file.name, model.repair);
   const change = () => reconsider([file]);
-  const options = { subject: titleOf(model), change };
+  const options = { subject: titleOf(model), change, file };
   const action = repair ? { retry: () => submit(file, { ...model, repair: repair.name }), text: repair.text } : { retry: () => retry(file, model, error) };
   showOutcome(show(name, error, { ...options, ...action }), drop);
   if (isUnavailable(error)) connect();

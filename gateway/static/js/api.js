@@ -145,7 +145,7 @@ function formOf(file) {
 }
 
 /**
- * Send an image; return the response as text, or as a Blob if a picture was requested.
+ * Send an image; return the response as text, or as a Blob if a picture or DICOM was requested.
  *
  * `assurances` is what the user states about it, `prevalence` how common the finding is, `repair` how the server changes
  * it first. With an `object`, the key of its upload, the image itself is not sent; with `instances`, a list of base64 images,
@@ -169,7 +169,7 @@ export function post(path, file, { accept = "application/json", assurances = "",
       if (event.lengthComputable) onProgress(sent = event.loaded / event.total);
     });
     request.addEventListener("load", async () => {
-      const expected = isJson ? "application/json" : "image/png";
+      const expected = accept.split(";")[0];
       const type = (request.getResponseHeader("content-type") ?? "").split(";")[0].trim();
       if (request.status !== 200) reject(toProblem(request.status, await request.response.text(), request.getResponseHeader("Retry-After")));
       else if (type !== expected) reject(invalidResponse(`its type is ${type || "unknown"} instead of ${expected}`));

@@ -9,10 +9,12 @@ import { KINDS, canRepeat, countKinds, isSettled, newRow, setResult, setState } 
 import { BatchTable } from "./batch_table.js";
 import { chosenModel } from "./choice.js";
 import { announce, byId, make } from "./dom.js";
+import { counted } from "./format.js";
 import { pathOf } from "./incoming.js";
 import { PARALLEL, enqueueBackground } from "./queue.js";
 import { remember } from "./recent_files.js";
 import { isUnavailable, show, toProblem } from "./rejections.js";
+import { drawn } from "./series_pictures.js";
 import { connect, isReady } from "./service.js";
 import { Thumbnails } from "./thumbnails.js";
 import { discardUpload } from "./upload.js";
@@ -39,7 +41,7 @@ export function install(given) {
 export function start(files, model) {
   view ??= draw();
   add(files.map((file) => newRow(file, pathOf(file), model)), rows.length);
-  announce(`${files.length} files are being analysed.`);
+  announce(`${counted(files.length, "file is", "files are")} being analysed.`);
 }
 
 /** Continue with rows whose model is ready. */
@@ -128,7 +130,7 @@ function finish() {
   change();
   const counts = countKinds(rows);
   const parts = [...KINDS].filter(([kind]) => counts.get(kind) > 0).map(([kind, name]) => `${name}: ${counts.get(kind)}`);
-  announce(`${rows.length} files. ${parts.join(", ")}.`);
+  announce(`${counted(rows.length, "file")}. ${parts.join(", ")}.`);
 }
 
 /** Analyse rows again that failed for a reason that may have passed, or were cancelled. */
@@ -197,7 +199,8 @@ function repair(row, name) {
 }
 
 /** Return the server's picture of a file that the browser cannot show; null while the server is needed for results. */
-async function serverPicture({ file, prediction, sent }) {
+async function serverPicture({ file, prediction, sent, state }) {
+  if (state === "rejected") return drawn(file); // by this browser, if it can
   if (isRunning() || prediction === null) return null;
   return post(`api/predictions/${prediction.model.name}/${prediction.model.version}`, file, { accept: "image/png;view=image", ...sent });
 }

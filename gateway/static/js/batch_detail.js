@@ -6,6 +6,7 @@ import { suggestedRepair } from "./domain.js";
 import { button, make } from "./dom.js";
 import { describe, isUnfit } from "./rejections.js";
 import { Result } from "./result.js";
+import { thumbnailOf } from "./thumbnails.js";
 
 /** Details; `actions` has `close`, `step(by)`, `repeat(row)`, `repair(row, repair)` and `reconsider(row)`. */
 export class BatchDetail {
@@ -63,7 +64,7 @@ export class BatchDetail {
     const { problem } = row;
     const repair = row.model.repair ? null : suggestedRepair(problem.domain);
     return make("li", { class: "rejections" },
-      make("h3", { tabindex: "-1" }, row.name), describe(problem, titleOf(row.model)),
+      make("h3", { tabindex: "-1" }, row.name), thumbnailOf(row.file), describe(problem, titleOf(row.model)),
       make("div", { class: "row" },
         repair ? button(repair.text, () => actions.repair(row, repair.name)) : null,
         problem.canRetry ? button("Try again", () => actions.repeat(row)) : null,

@@ -3,6 +3,7 @@
 import { canRepeat, isSettled } from "./batch_rows.js";
 import { titleOf } from "./choice.js";
 import { button, make } from "./dom.js";
+import { counted } from "./format.js";
 
 const MIN_ESTIMATE = 5; // files after which the page says how long the rest takes
 
@@ -32,7 +33,7 @@ export class BatchHead {
     const isBusy = settled < rows.length;
     const repeatable = rows.filter(canRepeat);
     const models = new Set(rows.map(({ model }) => titleOf(model)));
-    setText(this.heading, rows.length === 1 ? "1 file" : `${rows.length} files`);
+    setText(this.heading, counted(rows.length, "file"));
     setText(this.subject, `Read as ${[...models].join(", ")}`);
     const reason = !isReady ? "The others are analysed when the service is ready."
       : isPaused ? "The server limits requests; continuing shortly." : remaining(rows.length - settled, settled, began);
@@ -62,7 +63,7 @@ function remaining(count, settled, began) {
   if (done < MIN_ESTIMATE) return "";
   const seconds = (count * (performance.now() - began.time)) / done / 1000;
   if (seconds < 60) return `${seconds < 20 ? "A few seconds" : "About a minute"} left.`;
-  return `About ${Math.ceil(seconds / 60)} minutes left.`;
+  return `About ${counted(Math.ceil(seconds / 60), "minute")} left.`;
 }
 
 function repeatText(rows) {

@@ -1,12 +1,12 @@
-// A file that the user adds while a stored result lacks its image: it is joined if its checksum is that of the result.
+// Files that the user adds while a stored result, or a series of them, lacks images: those with the same checksums are joined.
 
 import { digest } from "./prediction.js";
 
-let expected = null; // `sha256` of the image, and what to do with the file
+let expected = null; // checksums of the images, and what to do with the files
 
-/** Wait for the image with a checksum: `join(file)` shows it, `refuse(reason, file, otherwise)` says why a file is not it. Return what ends the wait. */
-export function expectImage(sha256, join, refuse) {
-  const own = { sha256, join, refuse };
+/** Wait for the images with some checksums, of one result or of a series: `join(files)` shows them, by checksum; `refuse(reason, files, otherwise)` says why files are not them. Return what ends the wait. */
+export function expectImages(checksums, isSeries, join, refuse) {
+  const own = { checksums: new Set(checksums), isSeries, join, refuse };
   expected = own;
   return () => {
     if (expected === own) expected = null;
@@ -18,19 +18,22 @@ export function expectNone() {
   expected = null;
 }
 
-/** Take a file for the stored result that lacks its image; return whether it was taken. `otherwise` analyses another image. */
+/** Take files for what lacks images; return whether they were taken. `otherwise` analyses other images. */
 export function offer(files, otherwise) {
-  if (expected === null || files.length !== 1) return false;
-  compare(files[0], expected, otherwise);
+  if (expected === null || (files.length !== 1 && !expected.isSeries)) return false;
+  compare(files, expected, otherwise);
   return true;
 }
 
-async function compare(file, own, otherwise) {
-  const { sha256, join, refuse } = own;
-  const sum = await digest(file).catch(() => undefined);
+async function compare(files, own, otherwise) {
+  const { checksums, isSeries, join, refuse } = own;
+  const sums = new Map();
+  for (const file of files) sums.set(await digest(file).catch(() => undefined), file);
+  const found = new Map([...sums].filter(([sum]) => checksums.has(sum)));
+  const text = files.length === 1 ? `${files[0].name} is another image than ${isSeries ? "those of these results" : "the one of this result"}: their checksums differ.` : "These are other images than those of these results: their checksums differ.";
   if (expected !== own) otherwise(); // another view was opened meanwhile
-  else if (sum === sha256) join(file);
-  else if (sum === undefined) refuse("This file cannot be opened. Choose files, not folders.", file, null);
-  else if (sum === null) refuse("This browser computes checksums only over https or on the server itself, so the file cannot be compared with the result.", file, otherwise);
-  else refuse(`${file.name} is another image than the one of this result: their checksums differ.`, file, otherwise);
+  else if (found.size) join(found);
+  else if (sums.has(null)) refuse("This browser computes checksums only over https or on the server itself, so files cannot be compared with the result.", files, otherwise);
+  else if (sums.has(undefined)) refuse("This file cannot be opened. Choose files, not folders.", files, null);
+  else refuse(text, files, otherwise);
 }

@@ -1,6 +1,6 @@
 // What people see of a model: names, purpose and limits in words. Ids are for programs.
 
-import { capitalize } from "./format.js";
+import { capitalize, isUncertain } from "./format.js";
 
 const OTHER = "Other images";
 
@@ -9,6 +9,19 @@ export const displayName = (version, name) => version?.display?.name ?? version?
 
 /** Return what a positive result shows, in a sentence: "pneumonia pattern". */
 export const findingName = (version, positive) => version?.display?.finding ?? positive;
+
+/** Return the name of a label, the same in results, history and filters; `version` is the catalog entry or null. */
+export function labelName(label, version) {
+  const finding = findingName(version, version?.positive);
+  if (finding && label === version.positive) return capitalize(finding);
+  return finding && version.task === "segmentation" ? `No ${finding} marked` : capitalize(label);
+}
+
+/** Return the label of a result, or that it is uncertain. */
+export function labelText({ label, positive, isMask, certainty }, version) {
+  if (isUncertain({ certainty })) return "Uncertain";
+  return isMask && positive === false && version === null ? "Nothing marked" : labelName(label, version); // the label names the background
+}
 
 /** Whether pictures of a camera are what a model is for. */
 export const acceptsPhotographs = (version) => version?.display?.photographs ?? false;

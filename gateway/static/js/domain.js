@@ -1,7 +1,7 @@
 // What the page says about images that are not like the training images, and about their repair.
 
 import { button, make } from "./dom.js";
-import { percent } from "./format.js";
+import { counted, percent } from "./format.js";
 
 const OTHERWISE = "If it is not, it may show another body part.";
 
@@ -56,7 +56,7 @@ export function reasonText(domain, rejections = null) {
 function nearText({ mode }, rejections) {
   const { images, rejected } = rejections ?? { rejected: 0 };
   const what = mode === "warn" ? "marked" : "rejected";
-  const rate = 10 * rejected > images ? `${rejected} of ${images} held-out images are ${what}.` : `About 1 in ${Math.round(images / rejected)} held-out images is ${what} (${rejected} of ${images}).`;
+  const rate = 10 * rejected > images ? `${rejected} of ${counted(images, "held-out image")} ${rejected === 1 ? "is" : "are"} ${what}.` : `About 1 in ${Math.round(images / rejected)} held-out images is ${what} (${rejected} of ${images}).`;
   const often = rejected ? ` ${rate}` : "";
   return `It is just beyond the limit, so it may be a good image of the right kind.${often} Send the original file, as the scanner exported it; otherwise have it read without the model.`;
 }

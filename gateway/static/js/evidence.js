@@ -2,7 +2,7 @@
 
 import { intendedUse } from "./display.js";
 import { make, terms } from "./dom.js";
-import { percent, scores, share } from "./format.js";
+import { counted, percent, scores, share } from "./format.js";
 import { isMissing, positiveLabel } from "./prediction.js";
 import { predictiveValues, shiftProbability } from "./predictive_values.js";
 
@@ -38,7 +38,7 @@ export function imagesText(images) {
   if (!images) return "held-out images";
   const labels = Object.entries(images.labels);
   const counts = labels.length <= 3 ? ` (${labels.map(([label, count]) => `${count} ${label}`).join(", ")})` : "";
-  return `${images.images} held-out images${counts}`;
+  return `${counted(images.images, "held-out image")}${counts}`;
 }
 
 /** Return a share as a count of 100, never rounded to none or all: "96", "less than 1", "more than 99". */

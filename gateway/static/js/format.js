@@ -16,6 +16,9 @@ export function cutoff(value) {
 /** Format a share of images exactly: "50%", "0.02%". */
 export const share = (value) => `${Number((100 * value).toFixed(4))}%`;
 
+/** Return a number with its noun: "1 image", "2 images". */
+export const counted = (number, noun, plural = `${noun}s`) => `${number} ${number === 1 ? noun : plural}`;
+
 /** Format a number of bytes. */
 export function fileSize(bytes) {
   if (bytes < 1000) return `${bytes} B`;
@@ -40,15 +43,6 @@ export const isUncertain = ({ certainty }) => certainty?.status === "uncertain";
 
 /** Return a text with a lower-case first letter, unless it begins with an abbreviation. */
 export const uncapitalize = (text) => (/^.[A-Z]/.test(text) ? text : text.charAt(0).toLowerCase() + text.slice(1));
-
-/** Return the label of a result; `version` is the model's catalog entry or null. */
-export function labelText({ label, positive, isMask, certainty }, version) {
-  if (isUncertain({ certainty })) return "Uncertain";
-  if (!isMask) return capitalize(label);
-  const finding = version?.display?.finding ?? version?.positive;
-  if (positive === false) return finding ? `No ${finding} marked` : "Nothing marked";
-  return capitalize(finding ?? label);
-}
 
 const SCORES = {
   auroc: "AUROC", sensitivity: "Sensitivity", specificity: "Specificity",

@@ -2,11 +2,11 @@
 
 import { get } from "./api.js";
 import { allModels } from "./catalog.js";
-import { displayName } from "./display.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
-import { capitalize } from "./format.js";
-import { apiQuery, FILTERS, listAddress, parseAddress } from "./history_address.js";
-import { openGroup, rowsOf } from "./history_groups.js";
+import { counted } from "./format.js";
+import { apiQuery, listAddress, parseAddress } from "./history_address.js";
+import { install as installFilters, showFilters } from "./history_filters.js";
+import { groupEntries, openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
 import { forget } from "./recent_files.js";
@@ -14,6 +14,7 @@ import { toProblem } from "./rejections.js";
 
 let address = parseAddress(""); // of the page that is shown
 let left = null; // the row that was opened, and where the list was scrolled
+let named = ""; // the catalog that names what is shown
 let pageNumber = 0; // counts requests, so that only the latest one is shown
 
 /** Show what the address names; `isNew` moves the focus. */
@@ -33,6 +34,14 @@ export async function open({ isNew = false } = {}) {
   if (isNew && !state?.id) byId("history-heading").focus();
   await showPage();
   if (state?.id && location.hash === hash) restore(state);
+}
+
+/** Show the list again if the catalog, which names what it shows, has changed. */
+export function update() {
+  const { hidden, classList } = byId("view-history");
+  if (hidden || classList.contains("one") || JSON.stringify(allModels()) === named) return;
+  showFilters(address.filters);
+  showPage();
 }
 
 /** Release what is open: another view is shown. */
@@ -57,31 +66,6 @@ function visibleRow(id) {
   return line;
 }
 
-function showFilters({ model = "", label = "", ...others }) {
-  const models = allModels();
-  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
-  const labels = [...new Set(models.flatMap(({ versions }) => versions.flatMap((version) => version.labels)))].sort();
-  setOptions("filter-label", labels.map((text) => [text, capitalize(text)]), label);
-  const versions = models.filter(({ name }) => !model || name === model).flatMap((item) => item.versions.map(({ version }) => version));
-  byId("filter-versions").replaceChildren(...[...new Set(versions)].map((value) => make("option", { value })));
-  for (const name of FILTERS.filter((item) => byId(`filter-${item}`) && item !== "model" && item !== "label")) byId(`filter-${name}`).value = others[name] ?? "";
-  byId("image-filter").hidden = !others.image;
-  byId("image-filter-text").textContent = others.image ? `Only results of the image ${others.image.slice(0, 12)}.` : "";
-}
-
-/** Models and labels of the history may not be served any more, but an address can name them. */
-function setOptions(id, options, selected) {
-  const all = !selected || options.some(([value]) => value === selected) ? options : [...options, [selected, selected]];
-  byId(id).replaceChildren(make("option", { value: "" }, "All"), ...all.map(([value, text]) => make("option", { value }, text)));
-  byId(id).value = selected;
-}
-
-/** Return the filters of the form; the image is set by a link only. */
-function formFilters() {
-  const values = FILTERS.filter((name) => byId(`filter-${name}`)).map((name) => [name, byId(`filter-${name}`).value.trim()]);
-  return { ...Object.fromEntries(values), image: address.filters.image ?? "" };
-}
-
 /** Show a page, with its own entry in the history of the browser. */
 async function visit(filters, cursors = []) {
   const target = listAddress(filters, cursors);
@@ -93,15 +77,17 @@ async function visit(filters, cursors = []) {
 
 async function showPage() {
   const { filters, cursors } = address;
+  named = JSON.stringify(allModels());
   const number = (pageNumber += 1);
   const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;
+  parameters.set("count", "requests");
   if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
   const isLatest = () => number === pageNumber;
   await attempt(async () => {
     const { results, next, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFirst: cursors.length === 0, isLast: next === null, isFiltered, open: remember }));
+    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFiltered, open: remember }));
     byId("names-note").hidden = keepsNames !== false;
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
@@ -112,7 +98,7 @@ async function showPage() {
     byId("older").dataset.next = next ?? "";
     byId("page-count").textContent = results.length ? `Page ${cursors.length + 1}` : "";
     showTable(true);
-    announce(`${results.length} results on page ${cursors.length + 1}.`);
+    announce(`${counted(groupEntries(results).length, "entry", "entries")} on page ${cursors.length + 1}.`);
   }, isLatest);
 }
 
@@ -170,13 +156,7 @@ async function remove(entry, line) {
 
 /** Install the listeners. */
 export function install() {
-  const filter = byId("filter");
-  filter.addEventListener("submit", (event) => {
-    event.preventDefault();
-    visit(formFilters());
-  });
-  filter.addEventListener("reset", () => setTimeout(() => visit({})));
-  byId("all-images").addEventListener("click", () => visit({ ...address.filters, image: "" }));
+  installFilters(visit, () => address.filters);
   byId("older").addEventListener("click", (event) => visit(address.filters, [...address.cursors, event.currentTarget.dataset.next]));
   byId("newer").addEventListener("click", () => visit(address.filters, address.cursors.slice(0, -1)));
   byId("csv").addEventListener("click", () => attempt(async () => {

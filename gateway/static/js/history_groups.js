@@ -7,18 +7,12 @@ import { button, make } from "./dom.js";
 import { isUncertain, localTime } from "./format.js";
 import { seriesAddress } from "./history_address.js";
 
-/** Return consecutive entries of one request together, in lists. */
-export function groupEntries(entries) {
-  const groups = [];
-  for (const entry of entries) {
-    if (groups.length && isSameRequest(groups.at(-1).at(-1), entry)) groups.at(-1).push(entry);
-    else groups.push([entry]);
-  }
-  return groups;
-}
+/** Return the entries of each request together, in lists. */
+export const groupEntries = (entries) => [...Map.groupBy(entries, requestOf).values()];
 
-const isSameRequest = (one, other) => (one.group_id ? one.group_id === other.group_id : Boolean(one.request_id)
-  && ["request_id", "time", "model", "version", "client", "verb"].every((name) => one[name] === other[name]));
+// Older releases stored no group.
+const requestOf = ({ group_id: group, request_id: request, id, time, model, version, client, verb }) =>
+  group ?? (request ? [request, time, model, version, client, verb].join("\n") : id);
 
 const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
 const isUncertainEntry = (entry) => !isDoubtfulEntry(entry) && isUncertain({ certainty: { status: entry.certainty } });
@@ -50,28 +44,24 @@ const noFinding = (reason) => ({ text: `No finding: ${reason}`, look: "tag uncer
 /**
  * Return the rows of a page of entries; `row(entry)` makes that of one.
  *
- * `open(id)` is called before a row is opened. `isFirst` and `isLast` say whether no page comes before or after it. Of a filtered list, nothing is summarised.
+ * `open(id)` is called before a row is opened. Of a filtered list, nothing is summarised: other results of a request may not match.
  */
-export function rowsOf(entries, row, { isFirst, isLast, isFiltered, open }) {
-  return groupEntries(entries).flatMap((group) => {
-    if (group.length === 1) return [row(group[0])];
-    const isPart = (!isFirst && group[0] === entries[0]) || (!isLast && group.at(-1) === entries.at(-1));
-    return foldedRows(group, row, { isPart, isFiltered, open });
-  });
-}
+export const rowsOf = (entries, row, { isFiltered, open }) => groupEntries(entries).flatMap((group) =>
+  (group.length === 1 ? [row(group[0])] : foldedRows(group, row, { isFiltered, open })));
 
-function foldedRows(group, row, { isPart, isFiltered, open }) {
+function foldedRows(group, row, { isFiltered, open }) {
   // As sent: ids increase. The list has the newest first.
-  const rows = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)).map(row);
+  const sorted = group.toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const [{ time, model, version, client, group_id: id, group_size }] = sorted;
+  const size = group_size ?? group.length;
+  const rows = sorted.map(row);
   rows.forEach((line, index) => {
     line.hidden = true;
     line.classList.add("slice-row");
-    if (!isPart && !isFiltered) line.querySelector(".file").prepend(`${index + 1} of ${group.length}: `);
+    if (!isFiltered) line.querySelector(".file").prepend(`${(sorted[index].group_index ?? index) + 1} of ${size}: `);
   });
-  const [{ time, model, version, client, group_id: id, group_size: size }] = group;
   const known = archiveVersion(group[0]);
   const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);
-  const isWhole = !isPart && !isFiltered;
   const things = group[0].probability === null ? "slices" : "images";
   const toggle = button(`Show all ${group.length}`, () => {
     const isOpen = toggle.getAttribute("aria-expanded") === "true";
@@ -84,9 +74,10 @@ function foldedRows(group, row, { isPart, isFiltered, open }) {
   const head = make("tr", { role: "row", class: "group-row", "data-id": id },
     cell("time", make("time", { datetime: time }, localTime(time))),
     cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
-    cell("what", make("span", { class: look }, text), [...notes, isPart && !isFiltered ? "On this page only" : []].flat().map((note) => make("div", { class: "small" }, note))),
+    cell("what", make("span", { class: look }, text), notes.map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
-    cell("file", isWhole ? `${group.length} ${things} sent together` : `${group.length} of this request ${isPart ? "on this page" : "match"}`, isPart ? make("div", { class: "small" }, "Others may be on a neighbouring page") : null),
+    cell("file", isFiltered ? `${group.length} of this request match` : `${size} ${things} sent together`,
+      !isFiltered && size > group.length ? make("div", { class: "small" }, `${size - group.length} rejected or deleted`) : null),
     cell("extra", client),
     cell("act", link, toggle));
   head.addEventListener("click", (event) => {

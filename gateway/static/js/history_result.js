@@ -9,7 +9,7 @@ import { localTime, percent, uncapitalize } from "./format.js";
 import { listAddress, resultAddress, seriesAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
 import { finding, imageName } from "./history_row.js";
-import { missingImage } from "./missing_image.js";
+import { missingImage, missingImages } from "./missing_image.js";
 import { checkCatalog, parsePrediction } from "./prediction.js";
 import { forget } from "./recent_files.js";
 import { show, toProblem } from "./rejections.js";
@@ -84,10 +84,13 @@ function showResult(heading, body, stored) {
 }
 
 function showSeries(heading, body, stored) {
-  opened = [new StoredSeries(stored)];
-  heading.textContent = `Stored ${uncapitalize(opened[0].name)}`;
+  const card = new StoredSeries(stored);
+  opened = [card];
+  heading.textContent = `Stored ${uncapitalize(card.name)}`;
   const mask = stored.outcomes.every(({ entry }) => !entry || entry.overlay) || null;
-  body.replaceChildren(...notices({ ...stored, prediction: { ...stored.prediction, ...("mask" in stored.prediction ? { mask } : {}) }, heatMap: null }), make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, opened[0].element));
+  body.replaceChildren(...notices({ ...stored, prediction: { ...stored.prediction, ...("mask" in stored.prediction ? { mask } : {}) }, heatMap: null }),
+    ...(card.missing.length > 0 ? [missingImages(card.missing, card)] : []),
+    make("h2", { class: "visually-hidden" }, "Result"), make("ul", { class: "results" }, card.element));
 }
 
 /** Say what differs from the day of the result, and what is not kept. */

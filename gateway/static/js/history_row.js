@@ -1,13 +1,15 @@
 // One row of the history, and what it says about a result.
 
 import { archiveVersion } from "./catalog.js";
-import { displayName } from "./display.js";
+import { displayName, labelText } from "./display.js";
 import { isDoubtful, repairText, TITLES } from "./domain.js";
 import { button, make } from "./dom.js";
-import { isUncertain, labelText, localTime, percent } from "./format.js";
+import { isUncertain, localTime, percent } from "./format.js";
 import { resultAddress } from "./history_address.js";
+import { nearText } from "./near_cutoff.js";
 import { atPrevalence } from "./probabilities.js";
-import { recentName } from "./recent_files.js";
+import { recentFile, recentName } from "./recent_files.js";
+import { thumbnailOf } from "./thumbnails.js";
 
 /** Return the `tag` of an entry, an element, its text (`what`), the model's output (`label`), and whether its probability may be shown. */
 export function finding(entry) {
@@ -28,6 +30,7 @@ export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
   const { tag, what, isShown } = finding(entry);
   const time = localTime(entry.time);
+  const file = recentFile(entry.image_sha256);
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: open } }, "Open");
@@ -36,7 +39,7 @@ export function row(entry, { open, remove }) {
     cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
     cell("what", tag, notes(entry)),
     cell("number", isShown ? percent(entry.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
-    cell("file", entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
+    cell("file", file && !entry.group_id ? thumbnailOf(file) : null, entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
     cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
@@ -46,9 +49,11 @@ export function row(entry, { open, remove }) {
   return line;
 }
 
-/** Say what limits a result: an image that was not checked, or that was changed. */
-function notes({ domain, repair }) {
+/** Say what limits a result: that it is near the cut-off, or an image that was not checked or was changed. */
+function notes(entry) {
+  const { domain, repair } = entry;
   const texts = [
+    finding(entry).isShown ? nearText(entry, archiveVersion(entry)) : null,
     domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];

@@ -17,6 +17,7 @@ export function showOutcome(element, drop) {
   awaited = null;
   requestAnimationFrame(() => { // after the file has left the list in progress, which is above the results
     const { top } = element.getBoundingClientRect();
-    if (top < Number.parseFloat(getComputedStyle(element).scrollMarginTop) || top > innerHeight / 2) element.scrollIntoView();
+    const isStacked = matchMedia("(max-width: 900px)").matches; // then the panels beside the results are above them
+    if (isStacked || top < Number.parseFloat(getComputedStyle(element).scrollMarginTop) || top > innerHeight / 2) element.scrollIntoView();
   });
 }

@@ -87,7 +87,10 @@ models.install();
 history.install();
 installKey();
 installApp();
-service.install(models.update);
+service.install(() => {
+  models.update();
+  history.update();
+});
 service.connect().then(() => {
   document.documentElement.dataset.ready = "";
   showView();

@@ -1,41 +1,54 @@
-// Note on stored results whose image is not kept: the file can be added again, and is recognised by its checksum.
+// Note on stored results whose images are not kept: the files can be added again, and are recognised by their checksums.
 
 import { analyse } from "./analyse.js";
-import { expectImage } from "./claims.js";
+import { expectImages } from "./claims.js";
 import { announce, button, make } from "./dom.js";
 import { toProblem } from "./rejections.js";
 
 /** Offer to join the image with a checksum to the cards that lack it. */
-export function missingImage(sha256, cards) {
-  const status = make("p", { class: "small", role: "status" }, "The file stays in this browser: only its checksum is compared.");
-  const input = make("input", { class: "visually-hidden", type: "file", id: "join-file" });
-  const note = make("div", { class: "note join" },
-    make("p", {}, make("strong", {}, "The image was not kept."), " Ask the administrator of this server if it should keep images. "
-      + `Drop the file again to see it with ${cards.length > 1 ? "these results" : "this result"}.`),
-    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, "Choose the file")), status,
+export const missingImage = (sha256, cards) => note([sha256], false, `Drop the file again to see it with ${cards.length > 1 ? "these results" : "this result"}.`,
+  (files) => Promise.all(cards.map((card) => card.join(files.get(sha256)))));
+
+/** Offer to join the images with some checksums to the card of a series that lacks them. */
+export const missingImages = (checksums, card) => note(checksums, true, "Drop the same files again to open them in the viewer. They are not analysed again.", async (files) => card.join(files));
+
+function note(checksums, isSeries, advice, show) {
+  const missing = new Set(checksums);
+  const isOne = missing.size === 1;
+  const status = make("p", { class: "small", role: "status" }, isOne ? "The file stays in this browser: only its checksum is compared." : "The files stay in this browser: only their checksums are compared.");
+  const input = make("input", { class: "visually-hidden", type: "file", id: "join-file", multiple: isSeries });
+  const element = make("div", { class: "note join" },
+    make("p", {}, make("strong", {}, isOne ? "The image was not kept." : `${missing.size} images were not kept.`), " Ask the administrator of this server if it should keep images. ", advice),
+    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, isSeries ? "Choose the files" : "Choose the file")), status,
     make("details", {}, make("summary", {}, "For the administrator"), make("p", { class: "small" },
       "The setting ", make("code", {}, "RADSERVE_GATEWAY_IMAGES"), " names the folder in which the server keeps images, except those of a zip.")));
-  const refuse = (reason, file, otherwise) => {
-    const analyseIt = () => {
+  const refuse = (reason, files, otherwise) => {
+    const analyseThem = () => {
       stop();
       otherwise();
     };
-    status.replaceChildren(reason, " ", otherwise ? button(`Analyse ${file.name}`, analyseIt, { class: "quiet" }) : "");
+    status.replaceChildren(reason, " ", otherwise ? button(`Analyse ${files.length === 1 ? files[0].name : `the ${files.length} files`}`, analyseThem, { class: "quiet" }) : "");
   };
-  const join = async (file) => {
+  const join = async (files) => {
     try {
-      await Promise.all(cards.map((card) => card.join(file)));
-      stop();
-      note.remove();
-      announce("The image is shown with the result: its checksum is the same.");
+      await show(files);
     } catch (error) {
-      refuse(toProblem(error).message, file, null);
+      refuse(toProblem(error).message, [...files.values()], null);
+      return;
     }
+    for (const sum of files.keys()) missing.delete(sum);
+    if (missing.size > 0) {
+      status.textContent = `Shown: ${files.size}. Still missing: ${missing.size}.`;
+      return;
+    }
+    stop();
+    element.remove();
+    announce(isOne ? "The image is shown with the result: its checksum is the same." : "The images are shown with the results: their checksums are the same.");
   };
-  const stop = expectImage(sha256, join, refuse);
+  const stop = expectImages(checksums, isSeries, join, refuse);
   input.addEventListener("change", () => {
     analyse([...input.files]);
     input.value = "";
   });
-  return note;
+  return element;
 }

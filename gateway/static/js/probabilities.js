@@ -1,10 +1,10 @@
 // Probabilities as bars.
 
 import { make } from "./dom.js";
-import { capitalize, cutoff, isUncertain, percent, share } from "./format.js";
+import { capitalize, counted, cutoff, isUncertain, percent, share } from "./format.js";
+import { isNear, nearRange, side } from "./near_cutoff.js";
 import { isMissing, positiveLabel } from "./prediction.js";
 import { shiftProbability } from "./predictive_values.js";
-import { side } from "./verdict.js";
 
 const MAX_ROWS = 5;
 
@@ -49,7 +49,13 @@ export function decision(prediction, version) {
     bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
     make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but too close to call.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
+    isNear(value, threshold) && !isUncertain(prediction) ? make("p", { class: "near" }, nearSentence(prediction, threshold)) : null,
     zone ? make("p", { class: "small legend" }, make("span", { class: "swatch", "aria-hidden": "true" }), `Hatched: ${zoneText}.`) : null);
+}
+
+function nearSentence(prediction, threshold) {
+  const [low, high] = nearRange(threshold).map(percent);
+  return `Borderline: from ${low} to ${high}, another image of the same patient may be reported differently.`;
 }
 
 /** Say why a result is uncertain; null if it is not. */
@@ -73,6 +79,6 @@ export function ranking(prediction) {
   const rest = sorted.slice(MAX_ROWS);
   const sum = rest.reduce((total, [, value]) => total + value, 0);
   return make("div", {}, make("p", { class: "small" }, "Probabilities"), make("ol", { class: "ranking" }, rows),
-    rest.length ? make("p", { class: "small" }, `${rest.length} other labels: ${percent(sum)} in total.`) : null,
+    rest.length ? make("p", { class: "small" }, `${counted(rest.length, "other label")}: ${percent(sum)} in total.`) : null,
     isMissing(prediction.prevalence) ? null : make("p", { class: "small" }, `This assumes that ${share(prediction.prevalence)} of the images are positive.`));
 }

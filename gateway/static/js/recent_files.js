@@ -20,6 +20,9 @@ export function remember(sha256, file) {
 /** Return the name of the file with a checksum; empty if it is not known. */
 export const recentName = (sha256) => files.get(sha256)?.name ?? "";
 
+/** Return the file with a checksum, which may be gone on the disk; null if it is not known. */
+export const recentFile = (sha256) => files.get(sha256) ?? null;
+
 /** Forget the file of an image. */
 export const forget = (sha256) => files.delete(sha256);
 

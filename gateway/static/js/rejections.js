@@ -2,6 +2,8 @@
 
 import { Problem } from "./api.js";
 import { alertReader, button, byId, make, svg } from "./dom.js";
+import { counted } from "./format.js";
+import { thumbnailOf } from "./thumbnails.js";
 
 const WARNING_SIGN = "M12 3 2.5 20h19L12 3zm0 6v5m0 3v.5";
 
@@ -34,15 +36,15 @@ export function describe(problem, subject) {
  * Show a problem; return its element.
  *
  * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
- * `subject` names the model that could not analyse it, `change` lets the user choose another kind of image.
+ * `file` is what could not be analysed, `subject` names the model, `change` lets the user choose another kind of image.
  */
-export function show(name, error, { retry = null, text = "", subject = "", change = null } = {}) {
+export function show(name, error, { retry = null, text = "", subject = "", change = null, file = null } = {}) {
   const problem = toProblem(error);
   const path = svg("path", { d: WARNING_SIGN, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round" });
   const act = (action) => () => { remove(item); action(); };
   const item = make("li", { class: "rejection" },
     svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" }, path),
-    make("div", {}, make("h3", {}, name), describe(problem, subject)),
+    make("div", {}, make("h3", {}, file ? thumbnailOf(file) : null, name), describe(problem, subject)),
     make("div", { class: "row" },
       retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
       change && isUnfit(problem) ? button("Choose another kind of image", act(change)) : null,
@@ -70,7 +72,7 @@ function update() {
   byId("rejections").hidden = current + earlier === 0;
   byId("rejections").classList.toggle("past", current === 0);
   byId("earlier").hidden = earlier === 0;
-  byId("earlier-count").textContent = `${earlier} earlier ${earlier === 1 ? "problem" : "problems"}`;
+  byId("earlier-count").textContent = counted(earlier, "earlier problem");
 }
 
 /** Enable a button after some seconds, which its text counts down. */

@@ -2,11 +2,12 @@
 
 import { post } from "./api.js";
 import { imageNotes, scopeTerms } from "./assurances.js";
-import { acceptsPhotographs, displayName, findingName } from "./display.js";
+import { dicomButton } from "./dicom_downloads.js";
+import { acceptsPhotographs, displayName, findingName, labelText } from "./display.js";
 import { domainNote, domainText, isDoubtful, repairedName, repairNote, repairText } from "./domain.js";
 import { announce, button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, prevalenceControl, section } from "./evidence.js";
-import { cutoff, isUncertain, labelText, localTime, percent, stem } from "./format.js";
+import { counted, cutoff, isUncertain, localTime, percent, stem } from "./format.js";
 import { isStrongestOutside } from "./heat_map.js";
 import { showCard } from "./model_card.js";
 import { captioned, colourize, reduce, toPng } from "./pictures.js";
@@ -52,6 +53,7 @@ export class Result {
     this.pictureButton = button("Picture (PNG)", () => this.savePicture(), { disabled: true });
     this.downloads = make("div", { class: "row" }, this.pictureButton,
       button("Result (JSON)", () => save(new Blob([JSON.stringify(prediction, null, 2)], { type: "application/json" }), `${this.download}.json`)));
+    this.addDicomButton();
     this.heatButton = null;
     this.element = this.draw();
     this.fill();
@@ -77,6 +79,15 @@ export class Result {
         this.headline()),
       make("div", { class: "result-body" },
         make("div", { class: "view" }, this.viewer.element, this.heatMapControl()), facts));
+  }
+
+  /** Whether the result can be requested as DICOM. */
+  get hasDicom() {
+    return this.prediction.image.format === "dicom";
+  }
+
+  addDicomButton() {
+    if (this.hasDicom) this.downloads.append(dicomButton(this.download, this.name, this.path, this.options, async () => ({ file: this.file })));
   }
 
   /** What the model found. An image that is not like the training images gets no label, nor its look. */
@@ -257,6 +268,6 @@ function reduced(image, input) {
 function areaTerms({ area, threshold }) {
   return make("div", {}, terms([
     ["Marked", `${percent(area.fraction)} of the image`],
-    ["Area", area.mm2 === undefined || area.mm2 === null ? `${area.pixels} pixels (pixel spacing not in file)` : `${area.mm2.toFixed(0)} mm²`],
+    ["Area", area.mm2 === undefined || area.mm2 === null ? `${counted(area.pixels, "pixel")} (pixel spacing not in file)` : `${area.mm2.toFixed(0)} mm²`],
   ]), make("p", { class: "small" }, `Marks pixels with a probability of ${cutoff(threshold)} or more.`));
 }

@@ -93,8 +93,8 @@ export class SlicePictures {
   }
 }
 
-/** Draw the stored values of a file in its own window; null if they cannot be read here. */
-async function drawn(file, size) {
+/** Draw the stored values of a file in its own window; null if they cannot be read here, or have another `size`. */
+export async function drawn(file, size = null) {
   const stored = parseValues(await file.arrayBuffer().catch(() => new ArrayBuffer(0)));
   if (!stored || stored.hasTable || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
   const [first, last] = extent(stored.values);

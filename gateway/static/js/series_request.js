@@ -23,6 +23,9 @@ export function shares(sizes, limits = REQUEST) {
   return split(sizes.map((_, index) => index), count);
 }
 
+/** Whether one request can send files of these sizes. */
+export const isOneRequest = (sizes) => shares(sizes).length <= 1;
+
 const split = (indices, count) => Array.from({ length: count }, (_, first) => indices.filter((_index, at) => at % count === first)).filter(({ length }) => length > 0);
 
 /**
@@ -63,11 +66,8 @@ export async function analyseSlices(files, model, { signal, progress }, limits =
 
 async function send(files, model, { signal, onProgress }) {
   const digests = [];
-  const instances = [];
-  for (const file of files) { // one by one: a series may have hundreds of megabytes
-    digests.push(await digest(file));
-    instances.push({ b64: await toBase64(file) });
-  }
+  for (const file of files) digests.push(await digest(file));
+  const instances = await instancesOf(files);
   const path = `api/predictions/${model.version === null ? model.name : `${model.name}/${model.version}`}`;
   const document = parse(await post(path, null, { ...model, object: "", instances, signal, onProgress }));
   if (!Array.isArray(document?.predictions) || document.predictions.length !== files.length) throw invalidResponse("it does not have one result for each slice");
@@ -97,6 +97,13 @@ function parse(text) {
 function requireOneModel(outcomes) {
   const models = new Set(outcomes.flatMap(({ prediction }) => (prediction ? [`${prediction.model.version} ${prediction.model.sha256}`] : [])));
   if (models.size > 1) throw invalidResponse("the slices were analysed by several versions of the model");
+}
+
+/** Return files as a request sends them; one by one, because a series may have hundreds of megabytes. */
+export async function instancesOf(files) {
+  const instances = [];
+  for (const file of files) instances.push({ b64: await toBase64(file) });
+  return instances;
 }
 
 /** Return the bytes of a file as a data URL, which the server accepts as base64. */

@@ -2,7 +2,7 @@
 
 import { findingName } from "./display.js";
 import { doubtText, isDoubtful } from "./domain.js";
-import { capitalize, cutoff } from "./format.js";
+import { capitalize, counted, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
 import { foldersOf } from "./series.js";
 import { verdict } from "./verdict.js";
@@ -11,7 +11,7 @@ const TOLERANCE = 0.005; // share by which the volume of the server may differ f
 
 const ORDERS = { instance: "instance number", name: "the numbers in their names", none: "file name" };
 
-const slices = (count, thing = "slice") => (count === 1 ? `1 ${thing}` : `${count} ${thing}s`);
+const slices = (count, thing = "slice") => counted(count, thing);
 
 /** Format a volume in millilitres with two significant digits or more: "0.42 ml", "12.3 ml", "140 ml". */
 export const millilitres = (ml) => `${ml >= 100 || ml === 0 ? ml.toFixed(0) : ml >= 10 ? ml.toFixed(1) : ml >= 0.095 ? ml.toFixed(2) : "less than 0.1"} ml`;
@@ -114,7 +114,7 @@ export function sliceState({ prediction, problem, absence }, version) {
 export const hasClaim = ({ kind }) => !["rejected", "doubtful", "uncertain"].includes(kind);
 
 /** Format an area: "312 mm²", "1250 pixels". */
-export const areaText = ({ pixels, mm2 }) => (typeof mm2 === "number" ? `${mm2.toFixed(0)} mm²` : `${pixels} pixels`);
+export const areaText = ({ pixels, mm2 }) => (typeof mm2 === "number" ? `${mm2.toFixed(0)} mm²` : counted(pixels, "pixel"));
 
 /** Return what was found, counted by slices (or another `thing`); nothing is claimed about the examination as a whole. */
 export function headline(outcomes, version, thing = "slice") {

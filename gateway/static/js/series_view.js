@@ -1,5 +1,6 @@
 // Card of one examination: its slices in one viewer, a strip of where the finding is, the volume, and downloads.
 
+import { dicomButton } from "./dicom_downloads.js";
 import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
@@ -11,6 +12,7 @@ import { positiveLabel } from "./prediction.js";
 import { show } from "./rejections.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
 import { SlicePictures } from "./series_pictures.js";
+import { instancesOf, isOneRequest } from "./series_request.js";
 import { areaText, firstShown, hasClaim, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
 import { isUnsure, Strip } from "./strip.js";
@@ -36,7 +38,8 @@ export class SeriesResult {
     this.finding = headline(outcomes, version, this.thing);
     const { model } = this.first;
     this.modelName = displayName(version, model.name);
-    this.pictures = this.openPictures(stack.items.map(({ file }) => file), `${model.name}/${model.version}`, options);
+    Object.assign(this, { options, path: `${model.name}/${model.version}` });
+    this.pictures = this.openPictures(stack.items.map(({ file }) => file), this.path, options);
     this.viewer = new Viewer(this.first.image, name, { isDicom: this.first.image.format === "dicom", overlayName: this.isMask ? "mask" : "" });
     this.note = make("p", { class: "no-picture small", hidden: true });
     this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
@@ -112,11 +115,30 @@ export class SeriesResult {
   }
 
   downloads() {
-    const name = `${this.name.replace(/[^\w.-]+/g, "_")}.${this.first.model.name}`;
+    const { download: name } = this;
     const csv = () => save(new Blob([BOM, table(this.stack, this.outcomes, this.states)], { type: "text/csv;charset=utf-8" }), `${name}.csv`);
     const json = () => save(new Blob([JSON.stringify(wholeDocument(this.stack, this.outcomes, this.volume), null, 2)], { type: "application/json" }), `${name}.json`);
-    return make("div", { class: "download" }, make("p", { class: "small" }, "Download"),
-      make("div", { class: "row" }, button(`${capitalize(this.thing)}s (CSV)`, csv), button(this.thing === "image" ? "Everything (JSON)" : "Examination (JSON)", json)));
+    this.row = make("div", { class: "row" }, button(`${capitalize(this.thing)}s (CSV)`, csv), button(this.thing === "image" ? "Everything (JSON)" : "Examination (JSON)", json));
+    this.addDicomButton();
+    return make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.row);
+  }
+
+  /** Return the beginning of the names of downloaded files. */
+  get download() {
+    return `${this.name.replace(/[^\w.-]+/g, "_")}.${this.first.model.name}`;
+  }
+
+  /** Offer the masks of DICOM slices as DICOM, if their files can be sent again. */
+  addDicomButton() {
+    const isDicom = this.isMask && this.outcomes.every(({ prediction }) => !prediction || prediction.image.format === "dicom");
+    const { loadFiles: load, path, options } = this;
+    if (isDicom && load) this.row.append(dicomButton(this.download, this.name, path, options, async () => ({ instances: await instancesOf(await load()) })));
+  }
+
+  /** Return what loads the files of all slices to send them again; null if one request cannot. */
+  get loadFiles() {
+    const files = this.stack.items.map(({ file }) => file);
+    return isOneRequest(files.map(({ size }) => size)) ? async () => files : null;
   }
 
   /** Show a slice. Until its picture is loaded there is none, never that of another slice. */

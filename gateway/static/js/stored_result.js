@@ -91,6 +91,10 @@ export class StoredResult extends Result {
     return Boolean(this.storedHeatMap || (this.prediction.mask && !this.isDoubtful));
   }
 
+  get hasDicom() {
+    return super.hasDicom && this.hasImage && this.version !== null;
+  }
+
   /** Show the image of a file with the checksum of the result. */
   async join(file) {
     const { file: none } = this;
@@ -103,6 +107,7 @@ export class StoredResult extends Result {
     this.viewer.element.classList.remove("no-image");
     this.viewer.show(image, this.options.repair ? null : this.file);
     this.pictureButton.disabled = false;
+    this.addDicomButton();
     remember(this.prediction.image.sha256, file);
     this.onImage();
   }

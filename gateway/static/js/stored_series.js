@@ -6,6 +6,7 @@ import { make } from "./dom.js";
 import { localTime } from "./format.js";
 import { imageName } from "./history_row.js";
 import { checkCatalog } from "./prediction.js";
+import { recentName, remember } from "./recent_files.js";
 import { SlicePictures } from "./series_pictures.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
@@ -88,6 +89,8 @@ class StoredPictures extends SlicePictures {
   }
 }
 
+const isAtHand = (entry) => entry.has_image || recentName(entry.image_sha256) !== "";
+
 /** Return an empty picture, on which a mask can be shown. */
 function blank({ width, height }) {
   return make("canvas", { width, height, role: "img", "data-blank": true });
@@ -102,6 +105,29 @@ export class StoredSeries extends SeriesResult {
     });
     const thing = "mask" in prediction ? "slice" : "image"; // pictures that are classified may be of several patients
     super(`${thing === "slice" ? "Series" : "Images"} of ${localTime(time)}`, stackOf(items, thing), { outcomes, volume, isSaved: true }, version, statedIn(prediction));
+  }
+
+  /** Checksums of the images that neither the server nor this browser has. */
+  get missing() {
+    return this.outcomes.flatMap(({ entry }) => (entry && !isAtHand(entry) ? entry.image_sha256 : []));
+  }
+
+  get loadFiles() {
+    const entries = this.outcomes.map(({ entry }) => entry);
+    if (this.version === null || !entries.every((entry) => entry && isAtHand(entry))) return null;
+    return async () => {
+      const files = await inParallel(entries, (entry) => patiently(() => loadImageFile(entry), this.controller.signal));
+      if (files.includes(null)) throw new Problem("The image of a slice was deleted meanwhile.", { canRetry: false });
+      return files;
+    };
+  }
+
+  /** Show the images of files, by checksum. */
+  join(files) {
+    for (const [sha256, file] of files) remember(sha256, file);
+    this.pictures.loaded.clear();
+    this.show(this.strip.index);
+    if (this.missing.length === 0) this.addDicomButton();
   }
 
   openPictures(files, path, options) {

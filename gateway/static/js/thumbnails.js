@@ -1,6 +1,7 @@
 // Small pictures of files, made one at a time and only for rows in view.
 
 import { make } from "./dom.js";
+import { drawn } from "./series_pictures.js";
 
 const SIZE = 96; // pixels of the longer side
 const MAX_KEPT = 400;
@@ -49,23 +50,36 @@ export class Thumbnails {
     this.isBusy = false;
   }
 
-  async draw(row) {
-    try {
-      const bitmap = await this.decode(row);
-      const scale = SIZE / Math.max(bitmap.width, bitmap.height);
-      const canvas = make("canvas", { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
-      canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-      bitmap.close();
-      return canvas;
-    } catch {
-      return null; // the frame names the type of the file
-    }
+  draw(row) {
+    const loaded = async () => decode(await this.load(row));
+    return reduced(() => (row.model.repair ? loaded() : decode(row.file).catch(loaded)));
   }
+}
 
-  /** Decode and reduce a picture, off the main thread. */
-  async decode(row) {
-    const options = { resizeWidth: SIZE, resizeQuality: "medium" }; // the height follows
-    const loaded = async () => createImageBitmap(await this.load(row), options);
-    return row.model.repair ? loaded() : createImageBitmap(row.file, options).catch(loaded);
+/** Decode and reduce a picture, off the main thread. */
+const decode = (source) => createImageBitmap(source, { resizeWidth: SIZE, resizeQuality: "medium" }); // the height follows
+
+/** Return a small picture; null if it cannot be decoded. */
+async function reduced(load) {
+  try {
+    const bitmap = await load();
+    const scale = SIZE / Math.max(bitmap.width, bitmap.height);
+    const canvas = make("canvas", { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    return canvas;
+  } catch {
+    return null; // the frame names the type of the file
   }
+}
+
+/** Return a frame for the picture of a file, which takes no space if this browser cannot show it. */
+export function thumbnailOf(file) {
+  const frame = make("span", { class: "batch-thumb", "aria-hidden": "true", hidden: true });
+  reduced(() => decode(file).catch(async () => decode(await drawn(file)))).then((canvas) => {
+    if (canvas === null) return;
+    frame.append(canvas);
+    frame.hidden = false;
+  });
+  return frame;
 }

@@ -3,6 +3,7 @@
 import { findingName } from "./display.js";
 import { isDoubtful, TITLES } from "./domain.js";
 import { capitalize, isUncertain, uncapitalize } from "./format.js";
+import { side } from "./near_cutoff.js";
 import { positiveLabel } from "./prediction.js";
 
 /** Return the `kind` of a result (doubtful, uncertain, positive, negative or ranked) and its `text`. */
@@ -15,7 +16,7 @@ export function verdict(prediction, version) {
   if ("mask" in prediction && version === null && !positive) return { kind, text: "Nothing marked" }; // the label names the background
   const finding = findingName(version, version?.positive ?? positiveLabel(prediction) ?? label);
   if ("mask" in prediction) return { kind, text: positive ? `${capitalize(finding)} marked` : `No ${finding} marked` };
-  return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: below the cut-off` };
+  return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: ${side(prediction)} the cut-off` };
 }
 
 /**
@@ -28,13 +29,6 @@ export function claimOf(prediction) {
   const { label, probability, probabilities, threshold, area } = prediction;
   const positive = positiveLabel(prediction);
   return { label, probability, threshold, area, positiveLabel: positive, positiveProbability: positive === null ? null : probabilities[positive] };
-}
-
-/** Return on which side of the cut-off the probability of the positive label is: "above", "at" or "below". */
-export function side(prediction) {
-  const { positive, threshold, probabilities } = prediction;
-  if (!positive) return "below";
-  return probabilities[positiveLabel(prediction)] > threshold ? "above" : "at";
 }
 
 const SYMBOLS = { doubtful: "!", uncertain: "?", positive: "+", negative: "−", ranked: "" };

@@ -2,6 +2,7 @@
 
 import { titleOf } from "./choice.js";
 import { alertReader, byId } from "./dom.js";
+import { counted } from "./format.js";
 import { isReady } from "./service.js";
 
 const MAX_NAMES = 5;
@@ -49,7 +50,7 @@ export function discard() {
 /** Show which files wait, and for what. */
 export function drawWaiting() {
   byId("waiting").hidden = items.length === 0;
-  byId("waiting-text").textContent = `${items.length === 1 ? "1 file is" : `${items.length} files are`} waiting: ${namesOf(items)}.`;
+  byId("waiting-text").textContent = `${counted(items.length, "file is", "files are")} waiting: ${namesOf(items)}.`;
   const subject = items.length === 1 ? "It is" : "They are";
   const awaited = isReady() ? "the model" : "the service";
   byId("send-now").disabled = !items.some(({ model }) => model !== null);

@@ -7,6 +7,7 @@ import { dragged, grainOf, IDENTITY, levels, paint, presets, reach, rounded, sou
 const MAX_PIXELS = 16_000_000; // of a canvas in all browsers
 const QUICK_PIXELS = 1_500_000; // drawn while the window changes
 const REST = 150; // milliseconds
+const SHOWN = 400; // milliseconds that an image must be shown until its values are read: a reader scrolls through many slices
 const IDLE = 30_000; // milliseconds until the values of an unchanged view are forgotten: a film has some 70 MB
 const OWN = "own";
 const CUSTOM = "custom";
@@ -28,8 +29,8 @@ export class Windowing {
     this.inversion = button("Invert", () => this.invert(), { "aria-pressed": "false" });
     this.note = make("p", { class: "small" }, this.remark);
     this.fields = make("div", { class: "fields" }, field("Window", this.preset), field("Level", this.level), field("Width", this.width), this.inversion);
-    this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` },
-      make("details", { open: matchMedia(ROOMY).matches }, make("summary", {}, "Window (brightness and contrast)"), this.fields, this.note));
+    this.details = make("details", { open: matchMedia(ROOMY).matches, on: { toggle: () => this.readSoon() } }, make("summary", {}, "Window (brightness and contrast)"), this.fields, this.note);
+    this.element = make("div", { class: "windowing", role: "group", "aria-label": `Window of ${name}` }, this.details);
     this.preset.addEventListener("change", () => this.choose(this.preset.value));
     for (const input of [this.level, this.width]) input.addEventListener("change", () => this.type());
     this.setOptions([]);
@@ -42,6 +43,17 @@ export class Windowing {
     this.sources = null;
     this.canvas.hidden = true; // it shows the image before this one
     if (this.window !== null || this.isInverted) this.refresh();
+    this.readSoon();
+  }
+
+  /** Read the values to show the window of the file, if its controls are open. */
+  readSoon() {
+    clearTimeout(this.reading);
+    this.reading = setTimeout(async () => {
+      if (!this.image || !this.details.open || !this.element.checkVisibility()) return;
+      await this.prepare();
+      this.rest();
+    }, SHOWN);
   }
 
   /** Read the values once they are needed: files are large, and few are adjusted. */

@@ -130,6 +130,8 @@ def test_images_of_one_request_are_found_together_in_their_order(tmp_path: Path)
         assert [entries[item["id"]]["group_size"] for item in (first, third, alone)] == [3, 3, None]
         found = (await client.get("/api/results", params={"group": group, "limit": 1})).json()
         rest = (await client.get("/api/results", params={"group": group, "cursor": found["next"]})).json()
+        whole = (await client.get("/api/results", params={"group": group, "limit": 1, "count": "requests"})).json()
+        assert (whole["results"], whole["next"]) == (found["results"] + rest["results"], None)
         assert [item["id"] for item in (*found["results"], *rest["results"])] == [third["id"], first["id"]]
         stored, single = [(await client.get(f"/api/results/{item['id']}")).json() for item in (first, alone)]
         assert (stored["volume"], single["volume"]) == (volume, None)
@@ -250,6 +252,8 @@ def test_filters_of_positive_version_and_verb_select_pages_and_the_export(tmp_pa
         ({"limit": "0"}, 422),
         *(({"limit": text}, 422) for text in ("5.0", "5 ", "+5", "1e1", "5_0", "\N{ARABIC-INDIC DIGIT FIVE}", "")),
         ({"limit": "201"}, 422),
+        ({"count": "images"}, 422),
+        ({"count": "requests", "cursor": "x"}, 400),
         ({"since": "yesterday"}, 422),
         ({"since": "0.5"}, 422),
         ({"since": "2026-01-01T00:00:00"}, 422),

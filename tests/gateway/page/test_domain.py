@@ -70,7 +70,7 @@ def test_an_unusual_image_has_no_finding(page: Page) -> None:
     result = analysed(page)
     expect(result.locator(".doubt")).to_contain_text("Unusual image (farther off than 98.4% of the held-out images)")
     assert_no_finding(result)
-    expect(result.locator(".output")).to_have_text("Pneumonia")
+    expect(result.locator(".output")).to_have_text("Pneumonia pattern")
     expect(page.locator("#announcement")).to_contain_text(
         "Unusual image (farther off than 98.4% of the held-out images)"
     )
@@ -224,9 +224,9 @@ def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
     expect(cells).to_have_text(
         [
             "Unusual image: do not rely on it",
-            "PneumoniaImage turned by 90 degrees to the right",
-            "PneumoniaImage not checked",
-            "Pneumonia",
+            "Pneumonia patternImage turned by 90 degrees to the right",
+            "Pneumonia patternImage not checked",
+            "Pneumonia pattern",
         ]
     )
     expect(page.locator("#history-rows .tag.marked")).to_have_count(3)

@@ -56,6 +56,7 @@ def test_history_pages_and_text_filter_work(history: Page) -> None:
     history.get_by_label("File name, ID or checksum").fill("film-07")
     history.keyboard.press("Enter")
     expect(rows).to_have_count(1)
+    expect(history.locator("#filter-label option")).to_have_text(["All", "Normal", "Pneumonia pattern"])
     history.get_by_label("Result", exact=True).select_option("normal")
     history.get_by_role("button", name="Apply").click()
     expect(rows).to_have_text("No results match these filters.")
@@ -76,7 +77,7 @@ def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None
     rows = history.locator("#history-rows tr")
     expect(rows.first.locator(".tag.uncertain")).to_have_text("Uncertain")
     expect(rows.first.locator(".number")).not_to_contain_text("%")
-    expect(rows.nth(1).locator(".tag.marked")).to_have_text("Pneumonia")
+    expect(rows.nth(1).locator(".tag.marked")).to_have_text("Pneumonia pattern")
     expect(rows.nth(1).locator(".number")).to_contain_text("at 0.1% prevalence")
 
 
@@ -153,3 +154,26 @@ def test_axe_accepts_filled_table(opened: Opener, gateway_with_history: Gateway,
     page = opened(f"{gateway_with_history.url}/#history", bypass_csp=True, **device)
     expect(page.get_by_role("row").filter(has_text="film-29.png")).to_be_visible()
     assert faults(page) == []
+
+
+def test_a_phone_folds_the_filters_and_counts_the_active_ones(opened: Opener, gateway_with_history: Gateway) -> None:
+    page = opened(f"{gateway_with_history.url}/#history?text=film-1&model={NAME}", bypass_csp=True, **PHONE)
+    rows = page.locator("#history-rows tr")
+    expect(rows).to_have_count(10)
+    expect(rows.first).to_be_in_viewport()
+    toggle, field = page.get_by_role("button", name="Filters (2)"), page.get_by_label("File name, ID or checksum")
+    expect(field).to_be_hidden()
+    toggle.tap()
+    assert faults(page) == []
+    field.fill("film-07")
+    page.get_by_role("button", name="Apply").tap()
+    expect(rows).to_have_count(1)
+    expect(field).to_be_hidden()
+    expect(toggle).to_be_focused()
+    toggle.tap()
+    page.get_by_role("button", name="Reset").tap()
+    expect(rows).to_have_count(25)
+    expect(page.get_by_role("button", name="Filters", exact=True)).to_be_visible()
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    expect(page.get_by_role("button", name="Filters")).to_be_hidden()
+    expect(field).to_be_visible()

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.gateway.history.results import result
 from tests.gateway.page.conftest import Opener
-from tests.gateway.page.scripted import script
+from tests.gateway.page.scripted import SLICE, catalog, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateways import Gateway
 
@@ -81,12 +81,38 @@ def test_the_slices_of_a_series_are_one_row_that_opens(
     expect(page.locator(".group-row")).not_to_contain_text(re.compile("Marked|sent together"))
 
 
-def test_slices_at_the_end_of_a_page_may_continue_on_the_next(opened: Opener, static_gateway: Gateway) -> None:
-    page = opened(
-        f"{static_gateway.url}/#history", model="chest", prepare=lambda page: prepare(page, slices(3, 1), "cursor")
-    )
-    for text in ("Others may be on a neighbouring page", "3 of this request on this page", "On this page only"):
-        expect(page.locator(".group-row")).to_contain_text(text)
+def test_a_page_of_the_history_counts_requests(opened: Opener, static_gateway: Gateway) -> None:
+    entries = [
+        item | {"group_id": "g", "group_index": index + 1, "group_size": 5}
+        for index, item in enumerate(slices(3, 1)[::-1])
+    ]
+    queries: list[str] = []
+
+    def respond(route: Route) -> None:
+        queries.append(route.request.url.partition("?")[2])
+        route.fulfill(json={"results": [*entries[::-1], entry()], "next": "cursor"})
+
+    def prepare(page: Page) -> None:
+        script(page)
+        page.route("**/api/models", lambda route: route.abort())
+        page.route("**/api/results**", respond)
+
+    page = opened(f"{static_gateway.url}/#history", model="chest", prepare=prepare)
+    expect(page.locator("#announcement")).to_have_text("2 entries on page 1.")
+    assert queries == ["count=requests"]
+    row = page.locator(".group-row")
+    expect(row).to_contain_text("5 slices sent together")
+    expect(row).to_contain_text("2 rejected or deleted")
+    page.get_by_role("button", name="Show all 3").click()
+    expect(page.locator(".slice-row .file").first).to_contain_text("2 of 5: ")
+    page.get_by_role("button", name="Older").click()
+    expect(page.locator("#page-count")).to_have_text("Page 2")
+    assert queries[1:] == ["count=requests&cursor=cursor"]
+
+    page.route("**/api/models", lambda route: route.fulfill(json=catalog()))  # as after a restart of the service
+    expect(row).not_to_contain_text(SLICE)
+    page.evaluate("import('/js/service.js').then(({ connect }) => connect())")
+    expect(row).to_contain_text(SLICE)
 
 
 def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findings(

@@ -36,6 +36,9 @@ def test_a_result_is_in_view_after_rejections_which_become_one_line(
     choose(page, *films("positive 0.93"))
     earlier = page.locator("#earlier")
     expect(page.locator(".result .verdict")).to_be_in_viewport()
+    if device is not DESK:
+        expect(page.locator("#about")).not_to_be_in_viewport()
+        assert page.locator(".result").evaluate("item => item.getBoundingClientRect().top") < 200
     expect(page.locator("#announcement")).to_contain_text("positive 0.93.png: ")
     expect(earlier.get_by_text("2 earlier problems")).to_be_focused()
     expect(page.locator(".rejection >> visible=true")).to_have_count(0)
@@ -43,6 +46,7 @@ def test_a_result_is_in_view_after_rejections_which_become_one_line(
 
     reject(page, "scope 3")
     expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
+    expect(page.locator("#rejection-list .batch-thumb canvas")).to_be_visible()
     expect(page.locator("#alert")).to_contain_text("scope 3.png could not be analysed.")
     earlier.get_by_text("2 earlier problems").click()
     earlier.get_by_role("button", name="Dismiss scope 1.png").click()

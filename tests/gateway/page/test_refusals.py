@@ -76,13 +76,14 @@ def test_the_start_says_which_models_check_their_images(opened: Opener, static_g
 
 TEXTS = """async () => {
     const { doubtText } = await import("/js/domain.js");
-    const { labelText } = await import("/js/format.js");
-    const glioma = { positive: "tumour", display: { finding: "glioma" } };
+    const { labelName, labelText } = await import("/js/display.js");
+    const glioma = { task: "segmentation", positive: "tumour", display: { finding: "glioma" } };
+    const pattern = { task: "classification", positive: "tumour", display: { finding: "tumour pattern" } };
     const label = (positive, version) =>
         labelText({ label: positive ? "tumour" : "background", positive, isMask: true }, version);
     return [doubtText(["unusual"]), doubtText(["unlike", "unlike"]), doubtText(["unlike", "unusual"]),
         label(true, glioma), label(false, glioma), label(true, { positive: "tumour" }), label(true, null),
-        label(false, null)];
+        label(false, null), labelName("tumour", pattern), labelName("no tumour", pattern), labelName("tumour", null)];
 }"""
 
 
@@ -97,6 +98,7 @@ def test_one_thing_has_one_name_and_one_colour(opened: Opener, static_gateway: G
     assert page.evaluate(TEXTS) == [
         *("unusual", "unlike the training images", "unusual or unlike the training images"),
         *("Glioma", "No glioma marked", "Tumour", "Tumour", "Nothing marked"),
+        *("Tumour pattern", "No tumour", "Tumour"),
     ]
     drawn = [heat_colour(value / 255) for value in range(256)]  # by the server and in notebooks
     assert np.abs(np.array(page.evaluate(COLOURS)) - drawn).max() <= 1

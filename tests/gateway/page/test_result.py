@@ -247,7 +247,7 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
     expect(card.locator(".output")).to_be_hidden()
     expect(card).to_contain_text("Otherwise have it read without the model.")
     card.get_by_text("Model output, do not rely on it").click()
-    expect(card.locator(".output")).to_have_text("Pneumonia")
+    expect(card.locator(".output")).to_have_text("Pneumonia pattern")
     output, name = (
         card.locator(place).evaluate("item => parseFloat(getComputedStyle(item).fontSize)")
         for place in (".output", "h3")

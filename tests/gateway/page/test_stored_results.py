@@ -216,7 +216,7 @@ def test_results_of_older_releases_show_what_the_list_shows(opened: Opener, tmp_
     with stored(tmp_path) as gateway:
         page = opened_result(opened, gateway, old.id)
         expect(page.get_by_text("An older release of this server stored this result")).to_be_visible()
-        expect(page.locator("#opened")).to_contain_text("83.0% (Pneumonia)")
+        expect(page.locator("#opened")).to_contain_text("83.0% (Pneumonia pattern)")
         page.get_by_role("link", name=re.compile("Compare with the result of")).click()
         expect(page.get_by_text("A cut-off was not kept")).to_be_visible()
         expect(page.locator(".difference")).to_contain_text("cannot be subtracted")
@@ -252,13 +252,13 @@ def test_a_file_that_was_just_analysed_is_compared_with_pictures_although_it_is_
 
 
 CLAIMS = """async () => {
-    const { expectImage, expectNone, offer } = await import("/js/claims.js");
+    const { expectImages, expectNone, offer } = await import("/js/claims.js");
     const { digest } = await import("/js/prediction.js");
     const files = [new File(["a"], "a.png"), new File(["b"], "b.png")];
     const sums = await Promise.all(files.map(digest));
     const seen = [];
-    const join = ({ name }) => seen.push(`join ${name}`);
-    const expectFile = (index) => expectImage(sums[index], join, () => seen.push("refuse"));
+    const join = (files) => seen.push(`join ${[...files.values()].map(({ name }) => name)}`);
+    const expectFile = (index) => expectImages([sums[index]], false, join, () => seen.push("refuse"));
     const give = (index) => new Promise((resolve) => {
         offer([files[index]], () => { seen.push(`analyse ${files[index].name}`); resolve(); });
         setTimeout(resolve, 300);

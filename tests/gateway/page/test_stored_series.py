@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import payload
 from tests.gateway.page.stored import stored
 from tests.gateway.page.test_accessibility import PHONE, faults
 from tests.handlers.images import saved
@@ -23,13 +24,17 @@ def slices(count: int) -> list[bytes]:
     return [saved(np.full((40, 30 + index), 8 * index, np.uint8), "PNG") for index in range(count)]
 
 
+def add(page: Page, *images: bytes) -> None:
+    page.set_input_files("#join-file", [payload(f"slice {index}.png", image) for index, image in enumerate(images)])
+
+
 def test_a_series_opens_in_its_order_with_strip_and_volume(opened: Opener, tmp_path: Path) -> None:
     with stored(tmp_path, images=tmp_path / "images") as gateway:
         gateway.send_together(*slices(COUNT))
         page = opened(f"{gateway.url}/#history", model="slices", bypass_csp=True)
         page.route("**/overlay", lambda route: route.fulfill(status=503, json={"status": 503}), times=1)
         row = page.locator(".group-row")
-        expect(row).to_contain_text("25 of this request on this page")
+        expect(row).to_contain_text(f"{COUNT} slices sent together")
         row.get_by_role("link", name=re.compile(f"Open the {COUNT} slices of .* as one series")).click()
         expect(page.get_by_role("heading", name=re.compile("Stored series of"))).to_be_focused()
         card = page.locator("#opened .series")
@@ -61,6 +66,9 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         expect(card.locator(".volume")).to_have_text("No volume: 1 of 4 slices have no mask.")
         expect(card.get_by_text("1 slice of 4 was rejected or deleted and keeps its place")).to_be_visible()
         expect(card.get_by_text("The image was not kept.")).to_be_visible()
+        note = page.locator(".join")
+        expect(note).to_contain_text("3 images were not kept.")
+        expect(note).to_contain_text("Drop the same files again to open them in the viewer.")
         expect(page.get_by_text("The mask was not kept")).to_have_count(0)
         expect(card.locator("canvas.overlay")).to_be_visible()
         card.get_by_role("button", name="Slice 2: rejected or deleted").click()
@@ -68,7 +76,20 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         expect(card.locator("canvas.overlay")).to_be_hidden()
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        add(page, saved(np.zeros((40, 5), np.uint8), "PNG"))
+        expect(note).to_contain_text(
+            "slice 0.png is another image than those of these results: their checksums differ."
+        )
+        add(page, *images[:3])
+        expect(note).to_contain_text("Shown: 2. Still missing: 1.")
+        card.locator(".stage").press("Home")
+        expect(card.get_by_role("img", name="Slice 1 of 4")).to_be_visible()
+        add(page, images[3], images[3])
+        expect(note).to_have_count(0)
+        card.locator(".stage").press("End")
+        assert card.locator("img.picture").evaluate("image => image.naturalWidth") == 33
         page.get_by_role("button", name="All results").click()
+        page.get_by_role("button", name="Filters").click()
         expect(page.get_by_text("This server does not store the file names")).to_be_visible()
         page.goto(f"{gateway.url}/#history/series/{first['id']}")
         expect(page.get_by_text("This result does not exist, or you may not view it.")).to_be_visible()

@@ -26,6 +26,12 @@ SHADES = """canvas => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return [...data].filter((_, at) => at % 4 === 0);
 }"""
+CUT = """select => {
+    const context = new OffscreenCanvas(1, 1).getContext("2d");
+    context.font = getComputedStyle(select).font;
+    const { width } = context.measureText(select.selectedOptions[0].text);
+    return width + 32 > select.clientWidth;
+}"""
 OUTSIDE = "strongest outside the body"
 
 
@@ -85,6 +91,9 @@ def test_the_window_of_a_dicom_file_is_computed_from_its_stored_values(opened: O
         "the model always gets the window of the file. Other windows are computed from the file's stored values"
     )
     level, width, preset = group.get_by_label("Level"), group.get_by_label("Width"), group.get_by_label("Window")
+    expect(level).to_have_value("2048")  # of the file, before anything is done
+    expect(width).to_have_value("4096")
+    assert preset.evaluate(CUT) is False
     expect(level).to_have_value("2048")
     expect(width).to_have_value("4096")
 
