@@ -66,9 +66,8 @@ class ProfileReference(Document):
 class Certainty(Document):
     """Conformal prediction set of a classifier with two labels, at a level.
 
-    The result is `certain` if the set contains its label alone. Near the threshold, the set contains both. Do not rely
-    on the label of an uncertain result: it is what the model computed, but the model's validation images do not support
-    it alone.
+    The result is `certain` if the set contains its label alone. Do not rely on the label of an uncertain result: it is
+    what the model computed, but the model's validation images do not support it alone.
     """
 
     status: Literal["certain", "uncertain"]

@@ -62,7 +62,7 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     assert "| share of uncertain results |" in text
     assert complete.uncertainty is not None
     assert complete.uncertainty.margin > 0
-    assert f"changed the log-odds by at most {complete.uncertainty.margin:.3f} in 95% of the images" in text
+    assert f"changed the log-odds by at most {complete.uncertainty.margin:.3f} in 95% of copies" in text
 
 
 def test_recorded_assumptions_stay(recipe: Recipe) -> None:

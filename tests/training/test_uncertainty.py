@@ -102,15 +102,9 @@ def test_a_refit_keeps_the_margin_of_the_logits(recipe: Recipe) -> None:
     shipped = recipe.model_copy(update={"uncertainty": section})
     fitted = recalibration.refit(shipped, SETTINGS, logits, images, "x", "0" * 64)
     assert fitted.uncertainty is not None
-    assert fitted.decision is not None
-    temperature, odds = fitted.calibration.temperature, fitted.decision.threshold / (1 - fitted.decision.threshold)
-    assert temperature != recipe.calibration.temperature
-    assert fitted.uncertainty.margin == pytest.approx(0.3 * recipe.calibration.temperature / temperature, abs=1e-5)
-    close = np.log(odds) + fitted.uncertainty.margin * np.array([-0.99, -0.01, 0.01, 0.99])
-    gaps = close * temperature - fitted.calibration.bias
-    results = uncertainty.decisions(fitted, np.column_stack([0 * gaps, gaps]).astype(np.float32))
-    assert [item.positive for item in results] == [False, False, True, True]
-    assert {item.certainty.prediction_set for item in results if item.certainty} == {recipe.labels}
+    assert fitted.calibration.temperature != recipe.calibration.temperature
+    of_logits = fitted.uncertainty.margin * fitted.calibration.temperature
+    assert of_logits == pytest.approx(0.3 * recipe.calibration.temperature, abs=1e-5)
 
 
 def test_a_part_shares_no_patient_with_the_others(recipe: Recipe) -> None:

@@ -260,7 +260,7 @@ def _margin(recipe: Recipe) -> str:
     low, high = band(recipe.decision.threshold, recipe.uncertainty.margin)
     return (
         f"From {low:.4f} to {high:.4f}, it contains both: re-encoding an image changed the log-odds by at most "
-        f"{recipe.uncertainty.margin:.3f} in 95% of the images. "
+        f"{recipe.uncertainty.margin:.3f} in 95% of copies. "
     )
 
 
