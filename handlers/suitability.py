@@ -54,17 +54,16 @@ def notes(image: Image, sequences: Sequence[str] | None) -> tuple[str, ...]:
     equal = _equal(image.pixels, sequences)
     if len(equal) < 2:
         return ()
-    count = f"The {len(equal)}" if len(equal) == len(sequences) else "Two"
-    return (f"{count} channels are equal: {', '.join(equal[:-1])} and {equal[-1]} cannot be told apart.",)
+    article = "The " if len(equal) == len(sequences) else ""
+    return (f"{article}{len(equal)} channels are equal: {', '.join(equal[:-1])} and {equal[-1]} cannot be told apart.",)
 
 
 def _equal(pixels: Pillow.Image, sequences: Sequence[str]) -> list[str]:
     """Return the names of the channels that have an equal one, of which there is at most one group in three."""
     if pixels.mode != "RGB":
         return list(sequences)
-    channels = dict(zip(sequences, (np.asarray(channel).tobytes() for channel in pixels.split()), strict=True))
-    values = list(channels.values())
-    return [name for name, channel in channels.items() if values.count(channel) > 1]
+    channels = [channel.tobytes() for channel in pixels.split()]
+    return [name for name, channel in zip(sequences, channels, strict=False) if channels.count(channel) > 1]
 
 
 def _check_size(image: Image, spec: Input, enlargement: float) -> None:

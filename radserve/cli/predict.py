@@ -134,8 +134,8 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         typer.echo(f"Interrupted after {summary.analysed} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if len(listed) > 1 or skipped or summary.failed:
-        earlier = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
-        for line in summary.lines(*earlier, *masks.counts):
+        notes = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
+        for line in summary.lines(*notes, *masks.counts):
             typer.echo(line, err=True)
     return summary.failed + summary.without_dicom + rejected
 
