@@ -127,8 +127,6 @@ def require_one_series(sources: Sequence[Source]) -> None:
         raise DicomError(
             "A slice does not declare its position, so each slice of the series needs its own segmentation."
         )
-    if len({source.dataset.SOPInstanceUID for source in sources}) < len(sources):
-        raise DicomError("Two slices have the same SOPInstanceUID, so they have no common result.")
     for keyword in _IN_COMMON:
         if len({_comparable(source, keyword) for source in sources}) > 1:
             raise DicomError(f"The slices are of one series with different {keyword}; correct it in the files.")
@@ -139,6 +137,8 @@ def require_one_series(sources: Sequence[Source]) -> None:
         raise DicomError(
             "The slices are of one series with different ImageOrientationPatient, so they have no common result."
         )
+    if len({source.dataset.SOPInstanceUID for source in sources}) < len(sources):
+        raise DicomError("Two slices have the same SOPInstanceUID, so they have no common result.")
 
 
 def _comparable(source: Source, keyword: str) -> str:
