@@ -14,9 +14,11 @@ from handlers.formats.image import Image, Limits
 
 READABLE: Final = "JPEG, PNG, TIFF, BMP, WebP, NPY and DICOM"
 
+_ZIP: Final = "A zip file cannot be one image of a list. Send it as the body of a request."
 _UNSUPPORTED: Final = {
     b"\x1f\x8b": "gzip files cannot be read. Unpack the file, or send it with Content-Encoding: gzip.",
-    b"PK\x03\x04": "A zip file cannot be one image of a list. Send it as the body of a request.",
+    b"PK\x03\x04": _ZIP,
+    b"PK\x05\x06": _ZIP,  # empty
     b"%PDF": "PDFs cannot be read. Export the image as PNG.",
     b"GIF8": "GIFs cannot be read. Export the image as PNG.",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000 cannot be read outside of DICOM. Export the image as PNG.",
@@ -24,7 +26,23 @@ _UNSUPPORTED: Final = {
     b"\x5c\x01\x00\x00": "NIfTI files cannot be read. Export each slice as PNG or DICOM.",
 }
 """First bytes of unsupported types that clients do send -> message."""
-_HEIF: Final = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1", b"avif")}
+_HEIF: Final = {
+    b"ftyp" + brand
+    for brand in (
+        b"heic",
+        b"heix",
+        b"heim",
+        b"heis",
+        b"hevc",
+        b"hevx",
+        b"hevm",
+        b"hevs",
+        b"mif1",
+        b"msf1",
+        b"avif",
+        b"avis",
+    )
+}
 """Bytes 4 to 12 of photographs of telephones (ISO/IEC 23008-12)."""
 
 

@@ -69,7 +69,7 @@ def build(
 
 
 def _announce(sources: Sequence[Source]) -> None:
-    """Say what is built and how long that takes: the seconds of CPU for each of the archives of this checkout."""
+    """Announce the archives to build, each of which takes about 20 s of CPU time."""
     pending = [source.recipe.name for source in sources if source.untrained or not source.lacks_weights]
     if pending:
         typer.echo(f"Building {counted(len(pending), 'archive')}, about 20 s each: {', '.join(pending)}", err=True)

@@ -1,75 +1,115 @@
-"""Slices of DICOM series, whose results `radserve predict --dicom-out` writes as one object."""
+"""Writes the masks of `radserve predict --dicom-out` at the end of a call: one object for the slices of a series."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
-from pathlib import Path
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+import typer
+
 from radserve.cli.inputs import STDIN, Source
-from radserve.cli.terminal import counted
-from radserve.client import Client
-from radserve.client.conditions import Conditions
-from radserve.errors import DicomError, RejectedRequestError
-from radserve.schema.problem import RejectedImage
-from radserve.schema.segmentation import Segmentation, Series, Volume
+from radserve.cli.outputs import Pictures, Slice
+from radserve.cli.report import Outcome, Problem
+from radserve.cli.terminal import counted, safe
+from radserve.errors import DicomError
+from radserve.schema.segmentation import Volume
 
-_MAX_IMAGES: Final = 160
-_MAX_BYTES: Final = 24_000_000  # of the images of one request, which base64 lengthens by a third; as the page
-_SPLIT: Final = "The series was too large for one request, so its volume was not measured."
+_NO_VOLUME: Final = "The slices were analysed one by one, so their volume was not measured."
 
 
-@dataclass(frozen=True)
-class Group:
-    """Images that are analysed together: one, or the slices of the DICOM series `uid`.
+@dataclass
+class Masks:
+    """Masks of one call by SeriesInstanceUID, and how many images and series have DICOM objects."""
 
-    `missing` slices of the series are not in this call.
-    """
+    pictures: Pictures
+    _series: dict[str, list[Slice]] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)  # names of images without a result
+    _single: int = 0
+    _sizes: list[int] = field(default_factory=list)  # numbers of slices of the series with common objects
 
-    sources: tuple[Source, ...]
-    uid: str | None = None
-    missing: int = 0
+    def add(self, outcome: Outcome) -> None:
+        """Keep the mask of an outcome."""
+        if isinstance(outcome.result, Problem):
+            self._failed.add(outcome.file)
+        elif outcome.mask is not None:
+            self._series.setdefault(outcome.mask.header.dataset.SeriesInstanceUID, []).append(outcome.mask)
+        else:
+            self._single += outcome.without_dicom is None
+
+    def write(self, listed: Sequence[Source]) -> int:
+        """Write all masks; return how many images have none. `listed` are the images of the command line."""
+        failed, others = self._absent(listed)
+        missing = 0
+        for uid, slices in self._series.items():
+            if len(slices) > 1:
+                reason = _absence(others.get(uid)) or self._save_series(slices, failed.get(uid, 0))
+                if not reason:
+                    continue
+                _warn(f"{reason} Each slice of the series has its own SEG and SR.")
+            missing += sum(not self._save(item) for item in slices)
+        return missing
 
     @property
-    def name(self) -> str:
-        """Name of the objects of a series."""
-        return f"series-{self.uid}"
+    def counts(self) -> list[str]:
+        """Number of images and series with DICOM objects, as a sentence."""
+        if self.pictures.dicom is None:
+            return []
+        series = f"{len(self._sizes)} series of {counted(sum(self._sizes), 'slice')}, " if self._sizes else ""
+        return [f"DICOM objects in {self.pictures.dicom}: {series}{counted(self._single, 'single image')}."]
+
+    def _absent(self, listed: Sequence[Source]) -> tuple[dict[str, int], dict[str, str]]:
+        """Return, by series, the number of slices without a result, and a slice that was not sent or is not valid."""
+        failed: dict[str, int] = {}
+        others: dict[str, str] = {}
+        if any(len(slices) > 1 for slices in self._series.values()):
+            present = {item.source for slices in self._series.values() for item in slices}
+            for source in listed:
+                uid = None if source in present else _series_uid(source)
+                if uid is not None and source.name in self._failed:
+                    failed[uid] = failed.get(uid, 0) + 1
+                elif uid is not None:
+                    others.setdefault(uid, source.name)
+        return failed, others
+
+    def _save_series(self, slices: Sequence[Slice], failed: int) -> str:
+        """Write the masks of a series as one object; return why that is not possible."""
+        path = self.pictures.mask_path(slices, "seg")
+        if path.exists() and not self.pictures.force:
+            return f"{path}: exists; add --force to replace it."
+        try:
+            self.pictures.save_masks(slices, _volume(slices, failed))
+        except DicomError as error:
+            return _reason(slices) or f"{slices[0].source.name}: {error}"
+        self._sizes.append(len(slices))
+        return ""
+
+    def _save(self, item: Slice) -> bool:
+        try:
+            self.pictures.save_masks([item])
+        except DicomError as error:
+            _warn(f"{item.source.name}: not written as DICOM. {error}")
+            return False
+        self._single += 1
+        return True
 
 
-def alone(sources: Iterable[Source]) -> list[Group]:
-    """Return a group for each image."""
-    return [Group((source,)) for source in sources]
+def _warn(text: str) -> None:
+    typer.echo(safe(text).plain, err=True)
 
 
-def groups(listed: Sequence[Source], pending: Sequence[Source]) -> tuple[list[Group], list[str]]:
-    """Group the pending images by series, in the order of their first images; the series are those of all listed ones.
+def _absence(name: str | None) -> str:
+    return "" if name is None else f"{name}: this slice has no DICOM result in this call."
 
-    Also returns notes about series whose slices have no common result, and are therefore analysed one by one.
-    """
-    series: dict[str, list[Source]] = {}
-    for source in listed:
-        if (uid := _series_uid(source)) is not None:
-            series.setdefault(uid, []).append(source)
-    notes: list[str] = []
-    together: dict[Source, str] = {}
-    for uid, slices in series.items():
-        if len(slices) > 1:
-            reason = _separate(slices)
-            together |= {} if reason else dict.fromkeys(slices, uid)
-            notes += [f"Series {uid}, {len(slices)} slices: one result for each slice. {reason}"] if reason else []
-    members: dict[str | Source, list[Source]] = {}
-    for source in pending:
-        members.setdefault(together.get(source, source), []).append(source)
-    return [
-        Group(tuple(slices), key, len(series[key]) - len(slices)) if isinstance(key, str) else Group(tuple(slices))
-        for key, slices in members.items()
-    ], notes
+
+def _volume(slices: Sequence[Slice], failed: int) -> Volume:
+    results = [item.result for item in slices]
+    positive, pixels = sum(item.positive is True for item in results), sum(item.area.pixels for item in results)
+    return Volume(slices=len(slices) + failed, positive_slices=positive, pixels=pixels, reason=_NO_VOLUME)
 
 
 def _series_uid(source: Source) -> str | None:
-    """Return the valid SeriesInstanceUID of a DICOM file (PS3.10), None for any other image."""
+    """Return the SeriesInstanceUID of a DICOM file (PS3.10), None for any other image."""
     from pydicom import dcmread
-    from pydicom.uid import UID
 
     from radserve.dicom.source import FAULTS, quiet
 
@@ -78,69 +118,25 @@ def _series_uid(source: Source) -> str | None:
     try:
         with quiet():
             file = dcmread(source.name, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-            uid = UID(file.SeriesInstanceUID)
+            return str(file.SeriesInstanceUID)
     except FAULTS:
         return None
-    return str(uid) if uid.is_valid else None
 
 
-def _separate(slices: Sequence[Source]) -> str:
-    """Return why slices have no common result; empty if they have one. The server rejects damaged slices later."""
-    from radserve.dicom.objects import require_one_series
-    from radserve.dicom.source import read
+def _reason(slices: Sequence[Slice]) -> str:
+    """Name two slices that have no common object, and say why; empty if all have one."""
 
-    valid = []
-    for source in slices:
+    def differ(*items: Slice) -> str:
+        from radserve.dicom.objects import require_one_series
+
         try:
-            valid.append(read(Path(source.name).read_bytes()))
-        except (DicomError, OSError):
-            continue
-    try:
-        require_one_series(valid)
-    except DicomError as error:
-        return str(error)
-    return ""
+            require_one_series([item.header for item in items])
+        except DicomError as error:
+            return str(error)
+        return ""
 
-
-def analyse(
-    client: Client, name: str, version: str | None, contents: Sequence[bytes], conditions: Conditions
-) -> Series:
-    """Return the results of the slices of a series, from as few requests as the limits of a server allow."""
-    waiting = list(_shares([len(content) for content in contents]))
-    results: dict[int, Segmentation | RejectedImage] = {}
-    while waiting:
-        indices = waiting.pop(0)
-        try:
-            part = client.predict_series(name, [contents[index] for index in indices], version, **conditions)
-        except RejectedRequestError as error:
-            if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                raise
-            if len(indices) > 1:
-                waiting += [indices[::2], indices[1::2]]
-            else:
-                results[indices[0]] = RejectedImage(status=error.status, title=error.title, detail=error.detail)
-            continue
-        if len(indices) == len(contents):
-            return part
-        results |= zip(indices, part.predictions, strict=True)
-    ordered = tuple(results[index] for index in range(len(contents)))
-    masks = [item for item in ordered if isinstance(item, Segmentation)]
-    pixels, positive = sum(item.area.pixels for item in masks), sum(item.positive is True for item in masks)
-    volume = Volume(slices=len(ordered), positive_slices=positive, pixels=pixels, reason=_SPLIT)
-    return Series(predictions=ordered, volume=volume)
-
-
-def _shares(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Split slices into requests. Each gets slices of the whole stack: many at one end are unlike training images."""
-    count = max(-(-len(sizes) // _MAX_IMAGES), -(-sum(sizes) // _MAX_BYTES), 1)
-    indices = list(range(len(sizes)))
-    return (part for first in range(count) if (part := indices[first::count]))
-
-
-def incomplete(group: Group) -> str:
-    """Say why a series without some of its slices has no object."""
-    total = len(group.sources) + group.missing
-    return (
-        f"Only {len(group.sources)} of the {counted(total, 'slice')} of this series are sent. "
-        "Send all of them in one call, without --limit and --resume."
-    )
+    count = bisect_left(range(len(slices) + 1), 1, key=lambda count: bool(differ(*slices[:count])))
+    if count > len(slices):
+        return ""
+    *others, last = slices[:count]
+    return next(f"{item.source.name} and {last.source.name}: {why}" for item in others if (why := differ(item, last)))

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
-from radserve.cli.dicom_series import Group
 from radserve.cli.inputs import Source
 from radserve.client import Client
 from radserve.client.conditions import Assurances, Conditions
@@ -16,9 +15,19 @@ from radserve.dicom.kinds import KINDS, Kind
 from radserve.errors import InvalidCallError
 from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation, Series
+from radserve.schema.segmentation import Segmentation, Volume
 
-_OF_SERIES: Final[tuple[Kind, ...]] = ("sr", "seg")
+if TYPE_CHECKING:
+    from radserve.dicom.source import Source as Header
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A mask that is not written yet: its image, what the DICOM file declares, and the result."""
+
+    source: Source
+    header: "Header"
+    result: Segmentation
 
 
 @dataclass(frozen=True)
@@ -26,8 +35,8 @@ class Pictures:
     """Folders for pictures; None for pictures that are not written.
 
     Masks (`NAME.mask.png`) and overlays (`NAME.overlay.png`) are for segmentation models, heat maps (`NAME.heat.png`)
-    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images; the slices of a
-    series share theirs (`series-UID.sr.dcm`, `series-UID.seg.dcm`). `force` replaces existing files.
+    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images; the masks of a
+    series are `series-UID.seg.dcm` and `series-UID.sr.dcm`. `force` replaces existing files.
     """
 
     masks: Path | None = None
@@ -37,17 +46,17 @@ class Pictures:
     force: bool = False
     assurances: Assurances = field(default_factory=dict)  # of all images
     repair: Repair | None = None  # of all images
-    series: list[str] = field(default_factory=list)  # names of the series whose objects are written
 
     @property
     def conditions(self) -> Conditions:
         """Conditions of all predictions."""
         return {"assurances": self.assurances, "repair": self.repair}
 
-    def check(self, groups: Sequence[Group]) -> None:
+    def check(self, sources: Sequence[Source]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
-        sources = [source for group in groups for source in group.sources]
-        targets = [target for group in groups for target in self._targets(group)]
+        if self.dicom is not None:
+            _require_highdicom()
+        targets = [target for source in sources for target in self._targets(source)]
         for target, count in Counter(targets).items():
             if count > 1:
                 raise InvalidCallError(f"{target}: {count} images have this picture; send them one by one.")
@@ -64,14 +73,13 @@ class Pictures:
                 f"{existing[0]}: exists, as do {len(existing)} of {len(targets)} pictures; add --force to replace them."
             )
 
-    def _targets(self, group: Group) -> Iterator[Path]:
+    def _targets(self, source: Source) -> Iterator[Path]:
         for folder, kind in ((self.masks, "mask"), (self.overlays, "overlay"), (self.heat, "heat")):
             if folder is not None:
-                yield from (_target(folder, source, f"{kind}.png") for source in group.sources)
-        if self.dicom is not None and group.uid is not None:
-            yield from (self.dicom / f"{group.name}.{kind}.dcm" for kind in _OF_SERIES)
-        elif self.dicom is not None:
-            yield from (_target(self.dicom, source, f"{kind}.dcm") for source in group.sources for kind in KINDS)
+                yield _target(folder, source, f"{kind}.png")
+        if self.dicom is not None:
+            for kind in KINDS:
+                yield _target(self.dicom, source, f"{kind}.dcm")
 
     def save(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
         """Write the pictures of a result.
@@ -94,26 +102,38 @@ class Pictures:
             overlay = self._picture(client, content, result, "predictions")
             self._write(_target(self.overlays, source, "overlay.png"), overlay)
 
-    def save_dicom(self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation) -> None:
-        """Write the DICOM objects of a result; raises DicomError if the image is not a valid DICOM file."""
+    def save_dicom(
+        self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation
+    ) -> Slice | None:
+        """Write the DICOM objects of a result, except its mask, which is returned.
+
+        Raises DicomError if the image is not a valid DICOM file.
+        """
         if self.dicom is None:
-            return
+            return None
         from radserve.dicom import requests
         from radserve.dicom.objects import encode
+        from radserve.dicom.source import read
 
-        objects = requests.complete(client, content, result, **self.conditions)
-        for kind, item in objects.items():
+        kinds: tuple[Kind, ...] = ("sc",) if isinstance(result, Segmentation) else KINDS
+        for kind, item in requests.complete(client, content, result, kinds, **self.conditions).items():
             self._write(_target(self.dicom, source, f"{kind}.dcm"), encode(item))
+        return Slice(source, read(content), result) if isinstance(result, Segmentation) else None
 
-    def save_series(self, name: str, contents: Sequence[bytes], series: Series) -> None:
-        """Write the masks of a series as one object, with its report; raises DicomError if that is not possible."""
-        if self.dicom is None:
-            return
-        from radserve.dicom.objects import encode, of_series
+    def save_masks(self, slices: Sequence[Slice], volume: Volume | None = None) -> None:
+        """Write the mask of an image, or those of a series as one object; raises DicomError if they cannot be one."""
+        from radserve.dicom.objects import encode, of_slices
 
-        for kind, item in of_series(contents, series, _OF_SERIES).items():
-            self._write(self.dicom / f"{name}.{kind}.dcm", encode(item))
-        self.series.append(name)
+        objects = of_slices(tuple(item.header for item in slices), tuple(item.result for item in slices), volume)
+        for kind, item in objects.items():
+            self._write(self.mask_path(slices, kind), encode(item))
+
+    def mask_path(self, slices: Sequence[Slice], kind: Kind) -> Path:
+        """Return the path of the mask of an image, or of a series."""
+        assert self.dicom is not None  # there are no slices otherwise
+        if len(slices) == 1:
+            return _target(self.dicom, slices[0].source, f"{kind}.dcm")
+        return self.dicom / f"series-{slices[0].header.dataset.SeriesInstanceUID}.{kind}.dcm"
 
     def _picture(self, client: Client, content: bytes, result: Prediction | Segmentation, of: Verb) -> bytes:
         name, version = result.model.name, result.model.version
@@ -133,7 +153,6 @@ def _target(folder: Path, source: Source, suffix: str) -> Path:
     return folder / source.stem.with_name(f"{source.stem.name}.{suffix}")
 
 
-def require_highdicom() -> None:
-    """Raise InvalidCallError if DICOM objects cannot be written."""
+def _require_highdicom() -> None:
     if find_spec("highdicom") is None:
         raise InvalidCallError("--dicom-out needs highdicom: pip install 'radserve[dicom]'.")

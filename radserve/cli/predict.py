@@ -1,12 +1,10 @@
 """`radserve predict`: sends files and folders to a server and reports the results."""
 
-import os
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from http import HTTPStatus
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -14,25 +12,25 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from radserve.cli import dicom_series
-from radserve.cli.analysis import Analysis
-from radserve.cli.dicom_series import Group
+from radserve.cli.dicom_series import Masks
 from radserve.cli.inputs import Source, find
 from radserve.cli.options import argument, option, setting, with_groups
-from radserve.cli.outputs import Pictures, require_highdicom
+from radserve.cli.outputs import Pictures
 from radserve.cli.report import Csv, JsonLines, Outcome, Problem, Report
 from radserve.cli.result_file import ResultFile, locked, open_file
 from radserve.cli.result_row import Conditions
 from radserve.cli.summary import Summary
 from radserve.cli.table import Table
-from radserve.cli.terminal import counted, safe
+from radserve.cli.terminal import safe
 from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
-from radserve.errors import RejectedRequestError
+from radserve.errors import DicomError, InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 from radserve.schema.domain import Repair
 
+_CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
+_ZIP: Final = (b"PK\3\4", b"PK\5\6")  # the second if it is empty
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Options:
     dicom_out: Path | None = option(
         None,
         "Write results of DICOM images as DICOM: NAME.sr.dcm (report), NAME.seg.dcm (mask or map), NAME.sc.dcm. The "
-        "slices of one series get one mask: series-UID.seg.dcm, series-UID.sr.dcm.",
+        "masks of one series are one object: series-UID.seg.dcm, series-UID.sr.dcm.",
     )
     force: bool = option(False, "Replace existing pictures, and an existing --out.", "--force")
     assure: list[str] | None = option(
@@ -121,55 +119,25 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         rejected = report.rejections(listed, pending)
         options = replace(options, version=options.version or report.version)
     skipped, sources = len(listed) - len(pending), pending[: options.limit]
-    summary = Summary(options.out)
+    pictures.check(sources)
+    summary, masks = Summary(options.out), Masks(pictures)
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
     try:
         with client:
-            groups = _groups(client, options, listed, sources)
-            pictures.check(groups)
-            _run(
-                Analysis(client, options.name, options.version, pictures), groups, options.concurrency, report, summary
-            )
+            try:
+                _run(client, options, pictures, sources, report, summary, masks)
+            finally:
+                # Those of an interrupted call, too: --resume does not send images again that have a result.
+                summary.without_dicom += masks.write(listed)
     except KeyboardInterrupt:
         advice = " Add --resume to continue." if options.out else ""
         typer.echo(f"Interrupted after {summary.analysed} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if len(listed) > 1 or skipped or summary.failed:
-        had = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
-        for line in summary.lines(*had, *_written(pictures)):
+        notes = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
+        for line in summary.lines(*notes, *masks.counts):
             typer.echo(line, err=True)
     return summary.failed + summary.without_dicom + rejected
-
-
-def _groups(client: Client, options: Options, listed: Sequence[Source], sources: Sequence[Source]) -> list[Group]:
-    """Group the slices of series whose masks are written as DICOM; every other image is alone."""
-    if options.dicom_out is None:
-        return dicom_series.alone(sources)
-    require_highdicom()
-    groups, notes = dicom_series.groups(listed, sources)
-    if not (notes or any(group.uid for group in groups)) or not _segments(client, options):
-        return dicom_series.alone(sources)
-    for note in notes:
-        typer.echo(note, err=True)
-    return groups
-
-
-def _segments(client: Client, options: Options) -> bool:
-    """Return whether the model is a segmentation model; False if the server has no catalog."""
-    try:
-        models = client.models()
-    except RejectedRequestError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return False
-        raise
-    versions = [version for model in models if model.name == options.name for version in model.versions]
-    return any(item.task == "segmentation" for item in versions if options.version in (None, item.version))
-
-
-def _written(pictures: Pictures) -> list[str]:
-    """Say of how many series there are objects."""
-    count = len(pictures.series)
-    return [f"DICOM objects of {count} series: {pictures.dicom}{os.sep}series-*.dcm."] if count else []
 
 
 def _without(rejected: int, options: Options) -> str:
@@ -204,20 +172,24 @@ def _report(options: Options) -> Report:
     return JsonLines() if options.json else Csv() if options.csv else Table()
 
 
-def _run(analysis: Analysis, groups: Sequence[Group], threads: int, report: Report, summary: Summary) -> None:
+def _run(
+    client: Client,
+    options: Options,
+    pictures: Pictures,
+    sources: Sequence[Source],
+    report: Report,
+    summary: Summary,
+    masks: Masks,
+) -> None:
     covered = report.streams and not isinstance(report, ResultFile) and sys.stdout.isatty()
-    total = sum(len(group.sources) for group in groups)
-    bar = _bar(total, shown=total > 1 and not covered)
-    series = [group for group in groups if group.uid is not None]
-    if series:
-        text = f"{len(series)} series, {counted(sum(len(group.sources) for group in series), 'slice')}"
-        typer.echo(f"{text}: the slices of a series are sent together and get one DICOM segmentation.", err=True)
+    bar = _bar(len(sources), shown=len(sources) > 1 and not covered)
     warnings: set[str] = set()
-    outcomes = ordered(analysis.outcomes, groups, threads)
+    outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
     try:
         with bar, closing(outcomes):
-            for outcome in chain.from_iterable(outcomes):
+            for outcome in outcomes:
                 summary.add(outcome)
+                masks.add(outcome)
                 _warn(outcome, warnings, bar)
                 if report.add(outcome):
                     with _hidden(bar):
@@ -240,6 +212,36 @@ def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
         warnings.add(text)
         with _hidden(bar):
             typer.secho(text, err=True, fg="red", bold=True)
+
+
+def _outcome(client: Client, options: Options, pictures: Pictures, source: Source) -> Outcome:
+    """Send one image; an image whose pictures fail has no result."""
+    try:
+        content = source.content(client.max_bytes)
+        sha256 = hashlib.sha256(content).hexdigest() if len(content) <= client.max_bytes else source.sha256()
+    except OSError as error:
+        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
+    if content.startswith(_ZIP):
+        problem = Problem(None, "Zip file", "A zip can hold several images; unpack it and send the folder.")
+        return Outcome(source.name, problem)
+    try:
+        result = client.predict(options.name, content, options.version, **pictures.conditions)
+        pictures.save(client, source, content, result)
+        try:
+            return Outcome(source.name, result, mask=pictures.save_dicom(client, source, content, result))
+        except DicomError as error:
+            return Outcome(source.name, result, str(error))
+    except ProblemError as error:
+        if error.status in _CONCERNS_ALL:
+            raise InvalidCallError(str(error)) from error
+        domain = error.extensions.get("domain")
+        problem = Problem(error.status, error.title, error.detail, domain, sha256)
+    except ResponseTimeoutError as error:
+        problem = Problem(None, "Timeout", str(error), image_sha256=sha256)
+    except InvalidResponseError as error:
+        reason = str(error).removeprefix("Invalid response: ")
+        problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
+    return Outcome(source.name, problem)
 
 
 def _bar(total: int, *, shown: bool) -> Progress:

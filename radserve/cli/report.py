@@ -12,6 +12,7 @@ import typer
 
 from radserve import spreadsheet
 from radserve.cli.inputs import STDIN
+from radserve.cli.outputs import Slice
 from radserve.cli.terminal import encodable
 from radserve.schema import columns
 from radserve.schema.prediction import Prediction
@@ -38,11 +39,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one file, or the problem with it; `without_dicom` says why a result has no DICOM objects."""
+    """Result of one file, or the problem with it.
+
+    `without_dicom` says why a result has no DICOM objects. `mask` is still to be written as DICOM.
+    """
 
     file: str
     result: Prediction | Segmentation | Problem
     without_dicom: str | None = None
+    mask: Slice | None = None
 
 
 class Report(ABC):

@@ -254,10 +254,14 @@ def locked(path: Path) -> Iterator[None]:
     The lock is a separate file, because the file itself is replaced.
     """
     _kind(path)
-    if not path.parent.is_dir():
-        raise InvalidCallError(f"--out {path}: the folder {path.parent} does not exist; create it first.")
     try:
         lock = path.with_name(f".{path.name}.lock").open("ab")
+    except FileNotFoundError as error:
+        raise InvalidCallError(f"--out {path}: the folder {path.parent} does not exist; create it first.") from error
+    except NotADirectoryError as error:
+        raise InvalidCallError(
+            f"--out {path}: {path.parent} is a file, not a folder; choose another folder."
+        ) from error
     except OSError as error:
         raise InvalidCallError(f"--out {path}: cannot be written ({error.strerror}).") from error
     with lock:

@@ -16,7 +16,7 @@ from radserve.dicom.source import Source, read, writing
 from radserve.errors import DicomError
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import ImageResult, Prediction
-from radserve.schema.segmentation import Segmentation, Series
+from radserve.schema.segmentation import Segmentation, Series, Volume
 
 _NO_TEXT: Final = {"mask", "explanation", "name", "filename"}
 _IN_COMMON: Final = (
@@ -54,7 +54,7 @@ def of_image(
     InvalidResponseError
         `picture` is damaged.
     """
-    context = _context([content], [result], time)
+    context = _context(_sources([content], [result]), [result], time)
     objects: dict[Kind, Dataset] = {}
     with writing():
         if isinstance(result, Segmentation) and {"sr", "seg"} & set(kinds):
@@ -78,14 +78,21 @@ def of_series(contents: Sequence[bytes | None], series: Series, kinds: Collectio
     if not pairs:
         raise DicomError("No slice could be analysed, so the series has no DICOM result.")
     results = tuple(result for _, result in pairs)
+    objects = of_slices(_sources([content or b"" for content, _ in pairs], results), results, series.volume)
+    return {kind: item for kind, item in objects.items() if kind in kinds}
+
+
+def of_slices(
+    sources: tuple[Source, ...], results: tuple[Segmentation, ...], volume: Volume | None = None
+) -> dict[Kind, Dataset]:
+    """Return the masks of slices of one series as one `seg`, with one `sr` about it; raises DicomError."""
     if len({Algorithm.of(result) for result in results}) > 1:
         raise DicomError("The slices were analysed by different models or under different conditions.")
-    context = _context([content or b"" for content, _ in pairs], results)
-    require_one_series(context.sources)
+    require_one_series(sources)
+    context = _context(sources, results)
     with writing():
-        mask = segmentation.of_masks(context, results, series.volume)
-        objects: dict[Kind, Dataset] = {"sr": report.of_masks(context, results, mask, series.volume), "seg": mask}
-    return {kind: item for kind, item in objects.items() if kind in kinds}
+        mask = segmentation.of_masks(context, results, volume)
+        return {"sr": report.of_masks(context, results, mask, volume), "seg": mask}
 
 
 def encode(item: Dataset) -> bytes:
@@ -96,11 +103,14 @@ def encode(item: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def _context(contents: Sequence[bytes], results: Sequence[ImageResult], time: datetime | None = None) -> Context:
+def _sources(contents: Sequence[bytes], results: Sequence[ImageResult]) -> tuple[Source, ...]:
     for result in results:
         if result.image.format != "dicom":
             raise DicomError(f"The image is {result.image.format}, not DICOM, so its result cannot be DICOM either.")
-    sources = tuple(read(content) for content in contents)
+    return tuple(read(content) for content in contents)
+
+
+def _context(sources: tuple[Source, ...], results: Sequence[ImageResult], time: datetime | None = None) -> Context:
     for source, result in zip(sources, results, strict=True):
         if source.sha256 != result.image.sha256:
             raise DicomError("The result is not about this image: the SHA-256 differs.")
@@ -115,8 +125,7 @@ def require_one_series(sources: Sequence[Source]) -> None:
         raise DicomError("The slices are of several series; send each series in a request of its own.")
     if len(sources) > 1 and not all(source.has_position for source in sources):
         raise DicomError(
-            "A slice does not declare its position, so the series has no common segmentation; send each slice in a "
-            "request of its own."
+            "A slice does not declare its position, so each slice of the series needs its own segmentation."
         )
     for keyword in _IN_COMMON:
         if len({_comparable(source, keyword) for source in sources}) > 1:
@@ -124,6 +133,12 @@ def require_one_series(sources: Sequence[Source]) -> None:
     spacings = [source.spacing for source in sources]
     if any(not np.allclose(spacing, spacings[0], rtol=1e-3, atol=0) for spacing in spacings):
         raise DicomError("The slices are of one series with different PixelSpacing, so they have no common result.")
+    if any(not np.allclose(source.orientation, sources[0].orientation, atol=1e-3) for source in sources):
+        raise DicomError(
+            "The slices are of one series with different ImageOrientationPatient, so they have no common result."
+        )
+    if len({source.dataset.SOPInstanceUID for source in sources}) < len(sources):
+        raise DicomError("Two slices have the same SOPInstanceUID, so they have no common result.")
 
 
 def _comparable(source: Source, keyword: str) -> str:

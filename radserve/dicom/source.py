@@ -119,6 +119,13 @@ class Source:
         return rows, columns
 
     @property
+    def orientation(self) -> list[float]:
+        """Directions of rows and columns in the patient; zeros if they are unknown."""
+        groups = self.dataset.get("SharedFunctionalGroupsSequence") or [self.dataset]
+        planes = groups[0].get("PlaneOrientationSequence") or groups
+        return _numbers(planes[0], "ImageOrientationPatient", 6) or [0.0] * 6
+
+    @property
     def has_position(self) -> bool:
         """Whether the place of the image in the patient is known."""
         return "FrameOfReferenceUID" in self.dataset

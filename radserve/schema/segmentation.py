@@ -165,7 +165,9 @@ class Series(Document):
         strip = "".join(f'<div style="width:8em">{item.thumbnail()}</div>' for item in marked[:_THUMBNAILS])
         shown = f"The first {_THUMBNAILS} marked slices" if len(marked) > _THUMBNAILS else ""
         parts = [f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{strip}</div>']
-        return html.card(html.Heading(text, reasons), parts, [shown, *models])
+        notes = Counter(note for item in masks for note in item.notes)
+        sentences = [f"{note} ({count} of {volume.slices} slices)" for note, count in notes.items()]
+        return html.card(html.Heading(text, reasons), parts, [shown, *sentences, *models])
 
     @model_validator(mode="after")
     def _check_volume(self) -> Self:

@@ -127,6 +127,8 @@ def test_equal_channels_are_noted_where_they_should_be_several_sequences() -> No
     (note,) = notes(image(gray), sequences)
     assert note == "The 3 channels are equal: pre-contrast, FLAIR and post-contrast cannot be told apart."
     assert notes(image(film()), sequences) == (note,)
-    gray[5, 5, 2] ^= 1
+    gray[5, 5, 0] ^= 1
+    assert notes(image(gray), sequences) == ("2 channels are equal: FLAIR and post-contrast cannot be told apart.",)
+    gray[5, 5, 1] ^= 2
     assert notes(image(gray), sequences) == notes(image(colour), sequences) == ()
     assert notes(image(film()), None) == ()

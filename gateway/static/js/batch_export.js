@@ -9,7 +9,7 @@ import { claimOf } from "./verdict.js";
 import { zip } from "./zip_writer.js";
 
 const COLUMNS = ["file", "status", "result", "label", "probability", "positive_label", "positive_probability", "cut_off", "marked_fraction", "reason", "detail", "image_check",
-  "model", "version", "prevalence", "repair", "warning", "image_sha256", "result_id", "time", "prediction_file", "mask_file"];
+  "model", "version", "prevalence", "repair", "warning", "notes", "image_sha256", "result_id", "time", "prediction_file", "mask_file"];
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d) *(\.|$)/i; // names of devices on Windows
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 const NOTE = `Results of RadServe: results.csv has one line for each file, predictions/ what the server returned for each analysed file, masks/ the outlines,
@@ -25,7 +25,7 @@ function batchCsv(rows, names) {
     const claim = claimOf(prediction);
     return [row.path, STATES[row.state].toLowerCase(), prediction ? row.text : "", claim.label, claim.probability, claim.positiveLabel, claim.positiveProbability, claim.threshold, claim.area?.fraction,
       problem?.message, problem?.detail, prediction?.domain?.status, prediction?.model.name ?? row.model.name, prediction?.model.version ?? row.model.version,
-      prediction?.prevalence, row.model.repair, prediction?.warning ?? version?.warning, prediction?.image.sha256, prediction?.id, prediction?.time,
+      prediction?.prevalence, row.model.repair, prediction?.warning ?? version?.warning, prediction?.notes?.join(" "), prediction?.image.sha256, prediction?.id, prediction?.time,
       prediction && predictionPath(row, names), prediction?.mask && maskPath(row, names)];
   })]);
 }

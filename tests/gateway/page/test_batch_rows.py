@@ -66,7 +66,7 @@ DESCRIBE = """async prediction => {
 
 def test_exported_files_have_safe_and_different_names(modules: Page) -> None:
     rows = [
-        ["a/1.2.840.1", document(0.9)],
+        ["a/1.2.840.1", document(0.9) | {"notes": ["Equal.", "Small."]}],
         ["a/1.2.840.2", outline(0.1)],
         ["a/x.dcm", document(0.9)],
         ["a/x.png", document(0.9)],
@@ -83,6 +83,7 @@ def test_exported_files_have_safe_and_different_names(modules: Page) -> None:
     lines = list(csv.DictReader(io.StringIO(table.removeprefix("\ufeff"))))
     assert [line["prediction_file"] for line in lines] == expected
     assert [line["mask_file"] for line in lines] == ["", masks[0], "", "", "", "", masks[1]]
+    assert [line["notes"] for line in lines] == ["Equal. Small.", "", "", "", "", "", ""]
     assert [line["marked_fraction"] for line in lines] == ["", "0.1", "", "", "", "", ""]
 
 

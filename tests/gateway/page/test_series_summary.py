@@ -132,7 +132,13 @@ TABLE = """async ([items, outcomes]) => {
 def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules: Page) -> None:
     doubtful: dict[str, Any] = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9}}
     uncertain: dict[str, Any] = {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}}
-    outcomes = [marked(70), marked(80, **doubtful), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.2)]
+    outcomes = [
+        marked(70, notes=["Equal.", "Small."]),
+        marked(80, **doubtful),
+        rated(0.9, **doubtful),
+        rated(0.7, **uncertain),
+        rated(0.2),
+    ]
     outcomes[-1]["prediction"]["probability"] = 0.8  # of its label
     text, texts = modules.evaluate(TABLE, [[at(str(z), z) for z in range(5)], outcomes])
     rows = list(csv.DictReader(text.splitlines()))
@@ -143,4 +149,5 @@ def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules:
         ("", "", "", ""),
         ("well", "0.8", "", ""),
     ]
+    assert [row["notes"] for row in rows] == ["Equal. Small.", "", "", "", ""]
     assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]

@@ -29,8 +29,10 @@ def test_too_long() -> None:
     ("data", "message"),
     [
         (b"\0\0\0\x18ftypheic" + bytes(16), "HEIC and AVIF photographs cannot be read. Export"),
+        (b"\0\0\0\x18ftypavis" + bytes(16), "HEIC and AVIF photographs cannot be read. Export"),
         (gzip.compress(saved(film(), "PNG")), "gzip files cannot be read. Unpack"),
         (b"PK\x03\x04...", "zip"),
+        (b"PK\x05\x06...", "zip"),
         (b"%PDF-1.7", "PDF"),
         (saved(film(), "GIF"), "GIF"),
         (saved(film(), "JPEG2000"), "JPEG 2000 cannot be read outside of DICOM"),

@@ -1,7 +1,10 @@
 """`radserve predict --dicom-out` on folders with series of slices."""
 
-import base64
 import json
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +13,28 @@ import pytest
 from pydicom import dcmread
 
 from tests import command_line
-from tests.radserve.client.test_catalog import VERSION
-from tests.radserve.dicom import examples
-from tests.radserve.scripted import Reply, Request, Scripted, document, problem, volume
+from tests.radserve.dicom import examples, readers
+from tests.radserve.scripted import Reply, Request, Scripted, document, problem
+from tests.server import ROOT
 
 SERIES = f"series-{examples.ROOT}3"
+OWN = "Each slice of the series has its own SEG and SR."
 
 
 def slice_file(number: int, **attributes: Any) -> bytes:
     return examples.image(InstanceNumber=number, ImagePositionPatient=[-10, 5, 7 + 3 * number], **attributes)
 
 
-def answered(content: bytes) -> dict[str, Any]:
-    if content.startswith(b"bad"):
-        return {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
-    document = examples.segmentation(content, examples.blob(40, 56), [0.5, 0.75]).raw
-    return {**document, "model": document["model"] | {"name": "glioma"}}
-
-
-def catalog(task: str) -> Reply:
-    return document({"models": [{"name": "glioma", "versions": [VERSION | {"version": "1.2.0", "task": task}]}]})
-
-
-def script(request: Request, task: str = "segmentation") -> Reply:
-    if request.path.endswith("/catalog"):
-        return catalog(task)
+def script(request: Request) -> Reply:
     if request.headers.get("Accept", "").startswith("image/png"):
         return Reply(200, examples.png(np.zeros((40, 56, 3), np.uint8)), "image/png")
-    if request.headers.get("Content-Type") != "application/json":
-        return document(answered(request.body))
-    items = [answered(base64.b64decode(item["b64"])) for item in json.loads(request.body)["instances"]]
-    return document({"predictions": items} | volume(items))
+    result = examples.segmentation(request.body, examples.blob(40, 56), [0.5, 0.75]).raw
+    return document({**result, "model": result["model"] | {"name": "glioma"}})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with four slices of one series, one of another, and a film without DICOM."""
+    """Make a folder with four slices of one series, and one of another."""
     folder = tmp_path / "slices"
     folder.mkdir()
     for number in range(1, 5):
@@ -54,79 +43,159 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
 def predict(odd: Scripted, *arguments: object) -> Any:
     return command_line.run("predict", "glioma", *arguments, "--url", odd.url)
 
 
-def test_the_slices_of_a_series_get_one_segmentation(odd: Scripted, folder: Path, tmp_path: Path) -> None:
+def objects(out: Path, kind: str) -> list[str]:
+    return sorted(path.name.removesuffix(f".{kind}.dcm") for path in out.glob(f"*.{kind}.dcm"))
+
+
+def test_the_masks_of_a_series_are_one_object(odd: Scripted, folder: Path, out: Path, tmp_path: Path) -> None:
     odd.script = script
-    out, table = tmp_path / "out", tmp_path / "results.csv"
-    done = predict(odd, folder, "--dicom-out", out, "--out", table)
-    assert done.returncode == 0
-    first, last = done.stderr.splitlines()
-    assert first.startswith("1 series, 4 slices: ")
-    assert last == f"5 images analysed, 0 failed. DICOM objects of 1 series: {out}/series-*.dcm. Results: {table}"
-    single = [f"other.{kind}.dcm" for kind in ("sc", "seg", "sr")]
-    assert sorted(path.name for path in out.iterdir()) == [*single, f"{SERIES}.seg.dcm", f"{SERIES}.sr.dcm"]
-    assert dcmread(out / f"{SERIES}.seg.dcm").NumberOfFrames == 4
-    posted = [request for request in odd.requests if request.headers.get("Content-Type") == "application/json"]
-    assert [len(json.loads(request.body)["instances"]) for request in posted] == [4]
-    assert len(table.read_text().splitlines()) == 6
-    before = (out / f"{SERIES}.seg.dcm").read_bytes()
+    done = predict(odd, folder, "--dicom-out", out, "--json")
+    files = [str(folder / name) for name in ("1.dcm", "2.dcm", "3.dcm", "4.dcm", "other.dcm")]
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == files
+    counts = f"DICOM objects in {out}: 1 series of 4 slices, 1 single image."
+    assert (done.returncode, done.stderr) == (0, f"5 images analysed, 0 failed. {counts}\n")
+    assert objects(out, "sc") == ["1", "2", "3", "4", "other"]
+    assert objects(out, "seg") == objects(out, "sr") == ["other", SERIES]
+    mask, report = (dcmread(out / f"{SERIES}.{kind}.dcm") for kind in ("seg", "sr"))
+    assert mask.NumberOfFrames == 4
+    text = readers.report_text(report, tmp_path)
+    assert "The slices were analysed one by one, so their volume was not measured." in text
+    assert "ml" not in text
+    assert not {request.path for request in odd.requests} - {"/predictions/glioma", "/predictions/glioma/1.2.0"}
     again = predict(odd, folder, "--dicom-out", out, "--json")
-    assert (again.returncode, "series-" in again.stderr, "add --force" in again.stderr) == (2, True, True)
-    assert (out / f"{SERIES}.seg.dcm").read_bytes() == before
+    assert (again.returncode, "add --force" in again.stderr) == (2, True)
 
 
-def test_a_rejected_slice_is_missing_in_the_segmentation_only(odd: Scripted, folder: Path, tmp_path: Path) -> None:
-    bad = (folder / "2.dcm").read_bytes()
-    odd.script = lambda request: script(
-        Request(request.path, request.headers, request.body.replace(base64.b64encode(bad), base64.b64encode(b"bad")))
-    )
-    done = predict(odd, folder, "--dicom-out", tmp_path / "out", "--json")
+def test_a_failed_slice_is_missing_in_the_object_only(odd: Scripted, folder: Path, out: Path, tmp_path: Path) -> None:
+    failing = (folder / "2.dcm").read_bytes()
+    odd.script = lambda request: problem(500, "Bad", "It is.") if request.body == failing else script(request)
+    done = predict(odd, folder, "--dicom-out", out, "--out", table := tmp_path / "results.jsonl")
+    assert (done.returncode, done.stderr.count("Failed: ")) == (1, 1)
+    problems = ["problem" in json.loads(line) for line in table.read_text().splitlines()]
+    assert problems == [False, True, False, False, False]
+    assert dcmread(out / f"{SERIES}.seg.dcm").NumberOfFrames == 3
+    text = readers.report_text(dcmread(out / f"{SERIES}.sr.dcm"), tmp_path)
+    assert "1 of 4 slices were not analysed." in text
+    odd.script = script
+    done = predict(odd, folder, "--dicom-out", out, "--out", table, "--resume")
+    assert done.returncode == 0
+    assert objects(out, "seg") == ["2", "other", SERIES]
+    assert dcmread(out / f"{SERIES}.seg.dcm").NumberOfFrames == 3
+
+
+def test_a_part_of_a_series_is_not_written_as_the_whole(odd: Scripted, folder: Path, out: Path) -> None:
+    odd.script = script
+    done = predict(odd, folder, "--dicom-out", out, "--limit", 3, "--json")
+    assert done.returncode == 0
+    reason, counts = done.stderr.splitlines()
+    assert reason == f"{folder / '4.dcm'}: this slice has no DICOM result in this call. {OWN}"
+    assert counts.endswith("3 single images.")
+    assert objects(out, "seg") == objects(out, "sr") == objects(out, "sc") == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "files", "reason"),
+    [
+        ({"PatientID": "another"}, ["1", "4"], "different PatientID"),
+        ({"StudyInstanceUID": f"{examples.ROOT}7"}, ["1", "4"], "different StudyInstanceUID"),
+        ({"SOPInstanceUID": f"{examples.ROOT}1.1.3"}, ["3", "4"], "the same SOPInstanceUID"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, ["1", "4"], "different ImageOrientationPatient"),
+    ],
+)
+def test_slices_without_a_common_object_have_their_own(
+    odd: Scripted, folder: Path, out: Path, changes: dict[str, Any], files: list[str], reason: str
+) -> None:
+    odd.script = script
+    (folder / "4.dcm").write_bytes(slice_file(4, **changes))
+    done = predict(odd, folder, "--dicom-out", out, "--json")
+    assert done.returncode == 0
+    assert done.stderr.startswith(" and ".join(str(folder / f"{name}.dcm") for name in files))
+    assert reason in done.stderr.splitlines()[0]
+    assert OWN in done.stderr
+    assert objects(out, "seg") == objects(out, "sr") == ["1", "2", "3", "4", "other"]
+
+
+def test_a_slice_without_identifier_has_no_object(odd: Scripted, folder: Path, out: Path) -> None:
+    odd.script = script
+    (folder / "2.dcm").write_bytes(slice_file(2, StudyInstanceUID=None))
+    done = predict(odd, folder, "--dicom-out", out, "--json")
     assert done.returncode == 1
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [Path(item["file"]).name for item in results if "problem" in item] == ["2.dcm"]
-    assert dcmread(tmp_path / "out" / f"{SERIES}.seg.dcm").NumberOfFrames == 3
+    assert f"{folder / '2.dcm'}: not written as DICOM. The DICOM file has no valid StudyInstanceUID" in done.stderr
+    assert f"{folder / '2.dcm'}: this slice has no DICOM result in this call. {OWN}" in done.stderr
+    assert objects(out, "seg") == ["1", "3", "4", "other"]
 
 
-def test_a_series_that_is_too_large_for_a_request_has_no_volume(odd: Scripted, folder: Path, tmp_path: Path) -> None:
-    def limited(request: Request) -> Reply:
-        if request.headers.get("Content-Type") == "application/json" and len(json.loads(request.body)["instances"]) > 2:
-            return problem(413, "Content too large", "Send fewer.")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rows": 20, "columns": 30}, "The result has 40 rows"),
+        ({"PixelSpacing": None}, "The DICOM file has attributes that its result cannot have"),
+    ],
+)
+def test_a_mask_that_cannot_be_written_affects_one_slice(
+    odd: Scripted, folder: Path, out: Path, changes: dict[str, Any], reason: str
+) -> None:
+    odd.script = script
+    (folder / "2.dcm").write_bytes(slice_file(2, **changes))
+    done = predict(odd, folder, "--dicom-out", out, "--json")
+    assert done.returncode == 1
+    assert f"{folder / '2.dcm'}: not written as DICOM. {reason}" in done.stderr
+    assert OWN in done.stderr
+    assert objects(out, "seg") == ["1", "3", "4", "other"]
+
+
+def test_finished_slices_of_an_interrupted_call_have_objects(odd: Scripted, folder: Path, out: Path) -> None:
+    last, arrived, enough = (folder / "4.dcm").read_bytes(), threading.Event(), threading.Event()
+
+    def slow(request: Request) -> Reply:
+        if request.body == last:
+            arrived.set()
+            enough.wait(30)
         return script(request)
 
-    odd.script = limited
-    done = predict(odd, folder, "--dicom-out", tmp_path / "out", "--json")
-    assert [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()] == [
-        *(f"{number}.dcm" for number in range(1, 5)),
-        "other.dcm",
-    ]
-    mask = dcmread(tmp_path / "out" / f"{SERIES}.seg.dcm")
-    assert mask.NumberOfFrames == 4
-    assert "its volume was not measured" in mask.SegmentSequence[0].SegmentDescription
+    odd.script = slow
+    command = [sys.executable, "-m", "radserve", "predict", "glioma", folder, "--dicom-out", out, "--json"]
+    process = subprocess.Popen(
+        [*map(str, command), "--url", odd.url, "--concurrency", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a single system call
+    )
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    assert arrived.wait(20)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=20)
+    enough.set()
+    reason = f"{folder / '4.dcm'}: this slice has no DICOM result in this call. {OWN}"
+    assert (process.returncode, message) == (130, f"{reason}\nInterrupted after 3 of 5 results.\n")
+    assert objects(out, "seg") == ["1", "2", "3"]
 
 
-def test_a_part_of_a_series_is_not_written_as_the_whole(odd: Scripted, folder: Path, tmp_path: Path) -> None:
-    odd.script = script
-    done = predict(odd, folder, "--dicom-out", tmp_path / "out", "--limit", 3, "--json")
-    assert done.returncode == 1
-    assert "Only 3 of the 4 slices of this series are sent" in done.stderr
-    assert "DICOM objects" not in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_a_classifier_has_one_result_for_each_film(odd: Scripted, folder: Path, out: Path) -> None:
+    def classified(request: Request) -> Reply:
+        if request.path.startswith("/explanations"):
+            return problem(404, "Not found", "No heat maps.")
+        if request.headers.get("Accept", "").startswith("image/png"):
+            return script(request)
+        result = examples.classification(request.body, (40, 56)).raw
+        return document({**result, "model": result["model"] | {"name": "glioma"}})
 
-
-def test_slices_without_a_common_result_are_written_one_by_one(odd: Scripted, folder: Path, tmp_path: Path) -> None:
-    odd.script = script
-    (folder / "4.dcm").write_bytes(slice_file(4, PatientID="another"))
-    done = predict(odd, folder, "--dicom-out", tmp_path / "out", "--json")
+    odd.script = classified
+    done = predict(odd, folder, "--dicom-out", out, "--json")
     assert done.returncode == 0
-    assert "Series " in done.stderr
-    assert "different PatientID" in done.stderr
-    assert len(list((tmp_path / "out").glob("*.seg.dcm"))) == 5
-
-
-def test_a_classifier_has_one_result_for_each_film(odd: Scripted, folder: Path, tmp_path: Path) -> None:
-    odd.script = lambda request: script(request, "classification")
-    predict(odd, folder, "--dicom-out", tmp_path / "out", "--json")
-    assert not [request for request in odd.requests if request.headers.get("Content-Type") == "application/json"]
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["pneumonia"] * 5
+    assert objects(out, "sr") == objects(out, "sc") == ["1", "2", "3", "4", "other"]
+    assert objects(out, "seg") == []

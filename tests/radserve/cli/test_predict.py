@@ -100,8 +100,9 @@ def test_an_unreadable_file_affects_one_row_only(odd: Scripted, films: Path) -> 
     assert second["label"] == "normal"
 
 
-def test_a_zip_file_is_not_sent(odd: Scripted, films: Path) -> None:
-    (films / "4.zip").write_bytes(b"PK\3\4...")
+@pytest.mark.parametrize("start", [b"PK\3\4", b"PK\5\6"])
+def test_a_zip_file_is_not_sent(odd: Scripted, films: Path, start: bytes) -> None:
+    (films / "4.zip").write_bytes(start + b"...")
     done = _predict(odd.url, films / "4.zip", "--json")
     assert (done.returncode, odd.requests) == (1, [])
     assert "unpack it and send the folder" in json.loads(done.stdout)["problem"]["detail"]

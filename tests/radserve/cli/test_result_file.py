@@ -186,6 +186,10 @@ def test_a_folder_that_does_not_exist_is_named(odd: Scripted, films: Path, tmp_p
     done = predict(odd, films, "--out", tmp_path / "missing" / "a.csv")
     assert done.returncode == 2
     assert f"the folder {tmp_path / 'missing'} does not exist; create it" in done.stderr
+    done = predict(odd, films, "--out", films / "1.png" / "a.csv")
+    assert (done.returncode, f"{films / '1.png'} is a file, not a folder" in done.stderr) == (2, True)
+    done = predict(odd, films, "--out", tmp_path / ("a" * 300) / "a.csv")
+    assert (done.returncode, "cannot be written (File name too long)" in done.stderr) == (2, True)
 
 
 def test_standard_input_is_never_skipped(odd: Scripted, out: Path) -> None:

@@ -212,6 +212,9 @@ def test_a_series_shows_its_volume_and_marked_slices(client: Client) -> None:
     html = series._repr_html_()
     assert "0.02 ml; 1 of 2 slices marked" in html
     assert [image["alt"] for image in elements(html).images] == ["analysed image", "overlay"]
+    noted = series.predictions[1].model_copy(update={"notes": ("Equal channels.",)})
+    html = series.model_copy(update={"predictions": (series.predictions[0], noted)})._repr_html_()
+    assert "Equal channels. (1 of 2 slices)" in html
     assert "no volume: No volume: rejected." in client.predict_series("glioma", [FILM, b"bad"])._repr_html_()
 
 
