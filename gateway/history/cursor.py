@@ -67,7 +67,9 @@ class Position:
     def parse(cls, cursor: str) -> Self:
         """Return the position of a cursor; raises BadRequestError for an invalid one."""
         try:
-            position = cls.unpack(base64.b64decode(cursor.removeprefix(BETWEEN_REQUESTS).encode(), _ALPHABET, validate=True))
+            position = cls.unpack(
+                base64.b64decode(cursor.removeprefix(BETWEEN_REQUESTS).encode(), _ALPHABET, validate=True)
+            )
             if position.time > _MAX_TIME or position.id.version != 7:
                 raise ValueError(cursor)
         except (ValueError, struct.error) as error:
