@@ -285,12 +285,12 @@ CLAIMS = """async () => {
 
 def test_files_that_do_not_match_or_come_while_the_view_changes_are_analysed(opened: Opener, kept: Stored) -> None:
     page = opened(kept.url, model="chest")
+    reason = "b.png, d.png do not match these results (different checksums). "
     assert page.evaluate(CLAIMS) == [
         "analyse a.png",
         "join b.png",
         "join a.png",
-        "b.png, d.png do not match these results (different checksums). "
-        "c.png cannot be opened. Choose files, not folders.",
+        f"{reason}c.png cannot be opened. Choose files, not folders.",
         "analyse b.png,d.png",
     ]
 
