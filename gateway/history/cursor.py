@@ -40,7 +40,7 @@ class Position:
 
     @classmethod
     def newest(cls, time: int) -> Self:
-        """Return the position after all results of a time."""
+        """Return the greatest position of a time, where its newest results begin."""
         return cls(time, _NEWEST_ID)
 
     @classmethod
