@@ -15,6 +15,10 @@ _PACKED: Final = struct.Struct(">Q16s")
 _MAX_TIME: Final = 2**53 - 1
 """In the year 2255."""
 _ALPHABET: Final = b"-_"
+_NEWEST_ID: Final = UUID(int=2**128 - 1 & ~(0x8 << 76) & ~(0x4 << 60))
+"""Greatest UUID version 7."""
+BETWEEN_REQUESTS: Final = "requests."
+"""Start of cursors that split no request."""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +37,11 @@ class Position:
     def before(cls, time: datetime) -> Self:
         """Return the position before all results of a time."""
         return cls(microseconds(time), UUID(int=0))
+
+    @classmethod
+    def newest(cls, time: int) -> Self:
+        """Return the greatest position of a time, where its newest results begin."""
+        return cls(time, _NEWEST_ID)
 
     @classmethod
     def last(cls) -> Self:
@@ -58,7 +67,9 @@ class Position:
     def parse(cls, cursor: str) -> Self:
         """Return the position of a cursor; raises BadRequestError for an invalid one."""
         try:
-            position = cls.unpack(base64.b64decode(cursor.encode(), _ALPHABET, validate=True))
+            position = cls.unpack(
+                base64.b64decode(cursor.removeprefix(BETWEEN_REQUESTS).encode(), _ALPHABET, validate=True)
+            )
             if position.time > _MAX_TIME or position.id.version != 7:
                 raise ValueError(cursor)
         except (ValueError, struct.error) as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.history import MAX_LIMIT, History, Page, Query, Result
-from gateway.history.cursor import Position
+from gateway.history.cursor import BETWEEN_REQUESTS, Position
 
 _MAX_RESULTS: Final = 2000
 """Results after which a page ends early, unless all are of one request."""
@@ -12,8 +12,8 @@ _MAX_RESULTS: Final = 2000
 
 async def find(history: History, query: Query) -> Page:
     """Return a page of at most `query.limit` requests, with all their results that match."""
-    results = await _split_request(history, query)
-    cursor = Position.of(results[-1]).cursor if results else query.cursor
+    results: list[Result] = []
+    cursor = _start(query.cursor)
     limit = min(MAX_LIMIT, query.limit + 1)
     while True:
         page = await history.find(query.model_copy(update={"cursor": cursor, "limit": limit}))
@@ -25,27 +25,14 @@ async def find(history: History, query: Query) -> Page:
             break
         cursor, limit = page.next, MAX_LIMIT
     following = page.next if end == len(results) else Position.of(results[end - 1]).cursor
-    return Page(results=tuple(results[:end]), next=following)
+    return Page(results=tuple(results[:end]), next=None if following is None else f"{BETWEEN_REQUESTS}{following}")
 
 
-async def _split_request(history: History, query: Query) -> list[Result]:
-    """Return the matching results of the request that a cursor for single results splits; none without one."""
-    if query.cursor is None:
-        return []
-    last = await history.get(str(Position.parse(query.cursor).id))
-    if last is None or last.group_id is None:
-        return []
-    following = await history.find(query.model_copy(update={"limit": 1}))
-    if not any(result.group_id == last.group_id for result in following.results):
-        return []
-    request = query.model_copy(update={"group": last.group_id, "cursor": None, "limit": MAX_LIMIT})
-    results: list[Result] = []
-    while True:
-        page = await history.find(request)
-        results += page.results
-        if page.next is None:
-            return results
-        request = request.model_copy(update={"cursor": page.next})
+def _start(cursor: str | None) -> str | None:
+    """Return where a page begins: after whole requests, or before all results of the time of another cursor."""
+    if cursor is None or cursor.startswith(BETWEEN_REQUESTS):
+        return cursor
+    return Position.newest(Position.parse(cursor).time).cursor
 
 
 def _end(results: Sequence[Result], limit: int, following: str | None) -> int:
@@ -59,7 +46,7 @@ def _end(results: Sequence[Result], limit: int, following: str | None) -> int:
         stop = next((index for index, result in enumerate(results) if Position.of(result).time <= time), stop)
     last = {_key(result): index for index, result in enumerate(results)}
     end, open_until = 0, 0
-    keys: set[tuple[str, ...]] = set()
+    keys: set[str] = set()
     for index, key in enumerate(map(_key, results[:stop])):
         keys.add(key)
         open_until = max(open_until, last[key])
@@ -70,10 +57,6 @@ def _end(results: Sequence[Result], limit: int, following: str | None) -> int:
     return end
 
 
-def _key(result: Result) -> tuple[str, ...]:
-    """Return what the results of one request have in common; older releases stored no `group_id`."""
-    if result.group_id is not None:
-        return (result.group_id,)
-    if not result.request_id:
-        return (result.id,)
-    return (result.request_id, str(result.time), result.model, result.version, result.client, result.verb)
+def _key(result: Result) -> str:
+    """Return what the results of one request have in common; a result that was sent alone has only its id."""
+    return result.group_id or result.id

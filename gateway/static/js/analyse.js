@@ -52,7 +52,7 @@ async function reading(work) {
 /** Analyse files with the model and what was `stated` about them; without a choice, or while the service is not ready, they wait. */
 export function analyse(files, stated = null) {
   if (files.length === 0) return;
-  if (offer(files, () => analyse(files, stated))) return;
+  if (offer(files, (others) => analyse(others, stated))) return;
   if (location.hash.startsWith("#history")) location.hash = "#analyse";
   const current = stated ?? stateNow();
   if (current === null) {

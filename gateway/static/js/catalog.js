@@ -26,6 +26,9 @@ export function archiveVersion({ model, version, sha256 }) {
   return known === null || (sha256 ?? known.sha256) === known.sha256 ? known : null;
 }
 
+/** Whether a version is served with the site profile of a prediction. */
+export const hasSameProfile = (version, { profile }) => (version.profile?.sha256 ?? null) === (profile?.sha256 ?? null);
+
 /** Return how many held-out images a model rejects; null if that is unknown, or if the server chooses among versions. */
 export function rejectionsOf({ name, version }) {
   const versions = knownModel(name)?.versions.filter((item) => version === null || item.version === version) ?? [];
@@ -45,7 +48,7 @@ export function isAnswering({ name, version }) {
 export async function findVersion({ model, profile }, reload) {
   const find = () => knownVersion(model.name, model.version);
   const isCurrent = (version) => version !== null && (model.sha256 === null || version.sha256 === model.sha256)
-    && (version.profile?.sha256 ?? null) === (profile?.sha256 ?? null);
+    && hasSameProfile(version, { profile });
   if (!isCurrent(find())) await reload();
   const version = find();
   return version === null || isCurrent(version) ? version : { ...version, figures: {}, uncertain: null, held_out: null, rejections: null };

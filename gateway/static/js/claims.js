@@ -1,15 +1,21 @@
 // Files that the user adds while a stored result, or a series of them, lacks images: those with the same checksums are joined.
 
+import { fileNames } from "./format.js";
 import { digest } from "./prediction.js";
 
 let expected = null; // checksums of the images, and what to do with the files
 
-/** Wait for the images with some checksums, of one result or of a series: `join(files)` shows them, by checksum; `refuse(reason, files, otherwise)` says why files are not them. Return what ends the wait. */
-export function expectImages(checksums, isSeries, join, refuse) {
-  const own = { checksums: new Set(checksums), isSeries, join, refuse };
-  expected = own;
+/**
+ * Wait for the images with some checksums, of one result or of a series. Return what ends the wait.
+ *
+ * `settle(matching, rejection)` gets the files that are among them, by checksum, and of the others the `reason`, the `files` that can be analysed, and
+ * `analyse()`; null without others.
+ */
+export function expectImages(checksums, isSeries, settle) {
+  const wait = { checksums: new Set(checksums), isSeries, settle };
+  expected = wait;
   return () => {
-    if (expected === own) expected = null;
+    if (expected === wait) expected = null;
   };
 }
 
@@ -18,22 +24,33 @@ export function expectNone() {
   expected = null;
 }
 
-/** Take files for what lacks images; return whether they were taken. `otherwise` analyses other images. */
-export function offer(files, otherwise) {
+/** Take files for what lacks images; return whether they were taken. `analyse(others)` analyses other images. */
+export function offer(files, analyse) {
   if (expected === null || (files.length !== 1 && !expected.isSeries)) return false;
-  compare(files, expected, otherwise);
+  compare(files, expected, analyse);
   return true;
 }
 
-async function compare(files, own, otherwise) {
-  const { checksums, isSeries, join, refuse } = own;
+async function compare(files, wait, analyse) {
   const sums = new Map();
-  for (const file of files) sums.set(await digest(file).catch(() => undefined), file);
-  const found = new Map([...sums].filter(([sum]) => checksums.has(sum)));
-  const text = files.length === 1 ? `${files[0].name} is another image than ${isSeries ? "those of these results" : "the one of this result"}: their checksums differ.` : "These are other images than those of these results: their checksums differ.";
-  if (expected !== own) otherwise(); // another view was opened meanwhile
-  else if (found.size) join(found);
-  else if (sums.has(null)) refuse("This browser computes checksums only over https or on the server itself, so files cannot be compared with the result.", files, otherwise);
-  else if (sums.has(undefined)) refuse("This file cannot be opened. Choose files, not folders.", files, null);
-  else refuse(text, files, otherwise);
+  for (const file of files) sums.set(file, await digest(file).catch(() => undefined));
+  if (expected !== wait) {
+    analyse(files); // another view was opened meanwhile
+    return;
+  }
+  const isMatching = (file) => wait.checksums.has(sums.get(file));
+  const matching = new Map(files.filter(isMatching).map((file) => [sums.get(file), file]));
+  const others = files.filter((file) => !isMatching(file));
+  const readable = others.filter((file) => sums.get(file) !== undefined);
+  const reason = [reasonOf(readable, sums, wait.isSeries), unreadable(others.filter((file) => !readable.includes(file)))].filter(Boolean).join(" ");
+  wait.settle(matching, others.length ? { reason, files: readable, analyse: () => analyse(readable) } : null);
 }
+
+function reasonOf(files, sums, isSeries) {
+  if (files.length === 0) return "";
+  if (sums.get(files[0]) === null) return "This browser computes checksums only over https or on the server itself, so files cannot be compared with the result.";
+  const [verb, checksum] = files.length === 1 ? ["does", "checksum"] : ["do", "checksums"];
+  return `${fileNames(files)} ${verb} not match ${isSeries ? "these results" : "this result"} (different ${checksum}).`;
+}
+
+const unreadable = (files) => (files.length ? `${fileNames(files)} cannot be opened. Choose files, not folders.` : "");

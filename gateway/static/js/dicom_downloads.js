@@ -2,15 +2,16 @@
 
 import { invalidResponse, post } from "./api.js";
 import { isDicom, readHeader } from "./dicom_header.js";
-import { announce, button, save } from "./dom.js";
+import { announce, button, make, save } from "./dom.js";
 import { show } from "./rejections.js";
 import { zip } from "./zip_writer.js";
 
 const ACCEPT = 'multipart/related; type="application/dicom"';
 const KINDS = { SR: "sr", SEG: "seg" }; // by modality; a picture has another one
+const NOTE = "DICOM takes a new analysis, which is added to the history.";
 
 /**
- * Return a button that downloads the objects of a result, several in a zip file; `name` begins their names, `title` is for people.
+ * Return a button, and a note, that downloads the objects of a result, several in a zip file; `name` begins their names, `title` is for people.
  *
  * `path` names model and version, `body()` returns a promise of the `file`, or of the `instances` of a series.
  */
@@ -27,8 +28,8 @@ export function dicomButton(name, title, path, options, body) {
     }
     act.disabled = false;
     act.textContent = "DICOM (SR, SEG, SC)";
-  });
-  return act;
+  }, { title: NOTE });
+  return [act, make("span", { class: "small" }, NOTE)];
 }
 
 async function saveObjects(response, name) {

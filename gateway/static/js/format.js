@@ -1,5 +1,7 @@
 // Formats numbers, times, names and labels for users.
 
+const MAX_NAMES = 5;
+
 /** Format a probability; values near 0 and 1 are never rounded to certainty. */
 export function percent(value) {
   if (value > 0 && value < 0.001) return "<0.1%";
@@ -18,6 +20,12 @@ export const share = (value) => `${Number((100 * value).toFixed(4))}%`;
 
 /** Return a number with its noun: "1 image", "2 images". */
 export const counted = (number, noun, plural = `${noun}s`) => `${number} ${number === 1 ? noun : plural}`;
+
+/** Name the first files of a list. */
+export function fileNames(files) {
+  const rest = files.length > MAX_NAMES ? ` and ${files.length - MAX_NAMES} more` : "";
+  return `${files.slice(0, MAX_NAMES).map(({ name }) => name).join(", ")}${rest}`;
+}
 
 /** Format a number of bytes. */
 export function fileSize(bytes) {

@@ -12,9 +12,10 @@ import { row } from "./history_row.js";
 import { forget } from "./recent_files.js";
 import { toProblem } from "./rejections.js";
 
+const NAMES = ["version", "sha256", "task", "labels", "positive", "title", "display", "threshold", "prevalence", "profile"];
 let address = parseAddress(""); // of the page that is shown
 let left = null; // the row that was opened, and where the list was scrolled
-let named = ""; // the catalog that names what is shown
+let named = ""; // the names of what is shown; null while a result is loaded
 let pageNumber = 0; // counts requests, so that only the latest one is shown
 
 /** Show what the address names; `isNew` moves the focus. */
@@ -26,7 +27,9 @@ export async function open({ isNew = false } = {}) {
   const isOpened = requested.ids.length > 0 || requested.group !== null;
   byId("view-history").classList.toggle("one", isOpened);
   if (isOpened) {
+    named = null;
     await showOpened(requested, { isNew, back });
+    if (location.hash === hash) named = names();
     return;
   }
   address = requested;
@@ -36,10 +39,17 @@ export async function open({ isNew = false } = {}) {
   if (state?.id && location.hash === hash) restore(state);
 }
 
-/** Show the list again if the catalog, which names what it shows, has changed. */
+/** Return what the list takes from the catalog; "[]" before it is loaded. */
+const names = () => JSON.stringify(allModels().map(({ name, versions }) => [name, versions.map((entry) => NAMES.map((key) => entry[key] ?? null))]));
+
+/** Show the list again if the catalog has other names; a result only if it was opened before there was a catalog. */
 export function update() {
   const { hidden, classList } = byId("view-history");
-  if (hidden || classList.contains("one") || JSON.stringify(allModels()) === named) return;
+  if (hidden || named === null || names() === named) return;
+  if (classList.contains("one")) {
+    if (named === "[]") open();
+    return;
+  }
   showFilters(address.filters);
   showPage();
 }
@@ -77,7 +87,7 @@ async function visit(filters, cursors = []) {
 
 async function showPage() {
   const { filters, cursors } = address;
-  named = JSON.stringify(allModels());
+  named = names();
   const number = (pageNumber += 1);
   const parameters = apiQuery(filters);
   const isFiltered = parameters.size > 0;

@@ -19,6 +19,7 @@ export function install(visit, current) {
     if (toggle.checkVisibility()) toggle.focus(); // the button that had the focus is hidden
     visit({ ...formFilters(), image: current().image ?? "" }); // the image is set by a link only
   });
+  byId("filter-model").addEventListener("change", ({ target }) => showLabels(target.value, byId("filter-label").value));
   filter.addEventListener("reset", () => setTimeout(() => visit({})));
   byId("all-images").addEventListener("click", () => visit({ ...current(), image: "" }));
 }
@@ -32,17 +33,22 @@ const formFilters = () => Object.fromEntries(fields().map((name) => [name, byId(
 
 /** Show filters in the form. */
 export function showFilters({ model = "", label = "", ...others }) {
-  const models = allModels();
-  const chosen = models.filter(({ name }) => !model || name === model);
-  setOptions("filter-model", models.map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
-  setOptions("filter-label", labelOptions(chosen), label);
-  const versions = chosen.flatMap((item) => item.versions.map(({ version }) => version));
-  byId("filter-versions").replaceChildren(...[...new Set(versions)].map((value) => make("option", { value })));
+  setOptions("filter-model", allModels().map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
+  showLabels(model, label);
   for (const name of fields().filter((item) => item !== "model" && item !== "label")) byId(`filter-${name}`).value = others[name] ?? "";
   byId("image-filter").hidden = !others.image;
   byId("image-filter-text").textContent = others.image ? `Only results of the image ${others.image.slice(0, 12)}.` : "";
   const active = Object.values(formFilters()).filter(Boolean).length;
   toggle.textContent = active ? `Filters (${active})` : "Filters";
+}
+
+/** Offer the labels and versions of a model; those of all models if none is chosen, or if it is not served any more. */
+function showLabels(model, selected) {
+  const named = allModels().filter(({ name }) => name === model);
+  const models = named.length ? named : allModels();
+  setOptions("filter-label", labelOptions(models), selected);
+  const versions = models.flatMap((item) => item.versions.map(({ version }) => version));
+  byId("filter-versions").replaceChildren(...[...new Set(versions)].map((value) => make("option", { value })));
 }
 
 /** Return the labels of models with their names; a label that models name differently has all of these names. */

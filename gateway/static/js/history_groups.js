@@ -8,11 +8,7 @@ import { isUncertain, localTime } from "./format.js";
 import { seriesAddress } from "./history_address.js";
 
 /** Return the entries of each request together, in lists. */
-export const groupEntries = (entries) => [...Map.groupBy(entries, requestOf).values()];
-
-// Older releases stored no group.
-const requestOf = ({ group_id: group, request_id: request, id, time, model, version, client, verb }) =>
-  group ?? (request ? [request, time, model, version, client, verb].join("\n") : id);
+export const groupEntries = (entries) => [...Map.groupBy(entries, ({ group_id: group, id }) => group ?? id).values()];
 
 const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
 const isUncertainEntry = (entry) => !isDoubtfulEntry(entry) && isUncertain({ certainty: { status: entry.certainty } });

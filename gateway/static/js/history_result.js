@@ -1,7 +1,7 @@
 // A stored result, opened again: its card, what is not kept, and other results of the same image.
 
 import { get, post, Problem } from "./api.js";
-import { archiveVersion, knownModel, knownVersion } from "./catalog.js";
+import { archiveVersion, hasSameProfile, knownModel, knownVersion } from "./catalog.js";
 import { expectNone } from "./claims.js";
 import { displayName } from "./display.js";
 import { announce, button, byId, make, terms } from "./dom.js";
@@ -100,7 +100,7 @@ function notices({ entry, prediction, version, heatMap }) {
   const texts = [
     known === null ? `${subject} is retired: its model card and figures are not served any more. This page shows what the result itself holds.` : null,
     known !== null && version === null ? `${subject} is now served from another archive than the one of this result, whose model card and figures are not served any more. This page shows what the result itself holds.` : null,
-    version && prediction && version.profile?.sha256 !== prediction.profile?.sha256 ? `${subject} is now served with another site profile than at the time of this result, so its figures are not shown.` : null,
+    version && prediction && !hasSameProfile(version, prediction) ? `${subject} is now served with another site profile than at the time of this result, so its figures are not shown.` : null,
     prediction === null ? "An older release of this server stored this result, without probabilities, cut-off and image. Analyse the image again for these." : null,
     prediction && "mask" in prediction && prediction.mask === null ? "The mask was not kept." : null,
     prediction && entry.explained && !heatMap ? "A heat map was computed for this result, but not kept." : null,

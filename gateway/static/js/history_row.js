@@ -49,7 +49,7 @@ export function row(entry, { open, remove }) {
   return line;
 }
 
-/** Say what limits a result: that it is near the cut-off, or an image that was not checked or was changed. */
+/** Return notes on a result near the cut-off, and on an image that was not checked or was changed. */
 function notes(entry) {
   const { domain, repair } = entry;
   const texts = [

@@ -6,46 +6,54 @@ import { announce, button, make } from "./dom.js";
 import { toProblem } from "./rejections.js";
 
 /** Offer to join the image with a checksum to the cards that lack it. */
-export const missingImage = (sha256, cards) => note([sha256], false, `Drop the file again to see it with ${cards.length > 1 ? "these results" : "this result"}.`,
-  (files) => Promise.all(cards.map((card) => card.join(files.get(sha256)))));
+export const missingImage = (sha256, cards) => note([sha256], false, `Drop the file again to see it with ${cards.length > 1 ? "these results" : "this result"}.`, async (files) => {
+  await Promise.all(cards.map((card) => card.join(files.get(sha256))));
+  return [];
+});
 
 /** Offer to join the images with some checksums to the card of a series that lacks them. */
-export const missingImages = (checksums, card) => note(checksums, true, "Drop the same files again to open them in the viewer. They are not analysed again.", async (files) => card.join(files));
+export const missingImages = (checksums, card) => note(checksums, true, "Drop the same files again to open them in the viewer. They are not analysed again.", async (files) => {
+  card.join(files);
+  return card.missing;
+});
 
+/** Make the note; `show(files)` shows files by checksum, and returns a promise of the checksums that are still missing. */
 function note(checksums, isSeries, advice, show) {
-  const missing = new Set(checksums);
-  const isOne = missing.size === 1;
+  const count = new Set(checksums).size;
+  const isOne = count === 1;
   const status = make("p", { class: "small", role: "status" }, isOne ? "The file stays in this browser: only its checksum is compared." : "The files stay in this browser: only their checksums are compared.");
+  const others = make("p", { class: "small", role: "status" });
   const input = make("input", { class: "visually-hidden", type: "file", id: "join-file", multiple: isSeries });
   const element = make("div", { class: "note join" },
-    make("p", {}, make("strong", {}, isOne ? "The image was not kept." : `${missing.size} images were not kept.`), " Ask the administrator of this server if it should keep images. ", advice),
-    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, isSeries ? "Choose the files" : "Choose the file")), status,
+    make("p", {}, make("strong", {}, isOne ? "The image was not kept." : `${count} images were not kept.`), " Ask the administrator of this server if it should keep images. ", advice),
+    make("div", { class: "row" }, input, make("label", { class: "button", for: input.id }, isSeries ? "Choose the files" : "Choose the file")), status, others,
     make("details", {}, make("summary", {}, "For the administrator"), make("p", { class: "small" },
       "The setting ", make("code", {}, "RADSERVE_GATEWAY_IMAGES"), " names the folder in which the server keeps images, except those of a zip.")));
-  const refuse = (reason, files, otherwise) => {
-    const analyseThem = () => {
+  const refuse = ({ reason, files, analyse: analyseThem }) => {
+    const act = () => {
       stop();
-      otherwise();
+      analyseThem();
     };
-    status.replaceChildren(reason, " ", otherwise ? button(`Analyse ${files.length === 1 ? files[0].name : `the ${files.length} files`}`, analyseThem, { class: "quiet" }) : "");
+    others.replaceChildren(reason, " ", files.length ? button(`Analyse ${files.length === 1 ? files[0].name : `the ${files.length} files`}`, act, { class: "quiet" }) : "");
   };
   const join = async (files) => {
-    try {
-      await show(files);
-    } catch (error) {
-      refuse(toProblem(error).message, [...files.values()], null);
-      return;
-    }
-    for (const sum of files.keys()) missing.delete(sum);
+    const missing = new Set(await show(files));
     if (missing.size > 0) {
-      status.textContent = `Shown: ${files.size}. Still missing: ${missing.size}.`;
+      const isFull = [...files.keys()].some((sum) => missing.has(sum));
+      status.textContent = `Shown: ${count - missing.size}. Still missing: ${missing.size}.${isFull ? " This page cannot hold more images." : ""}`;
       return;
     }
     stop();
-    element.remove();
+    if (others.hasChildNodes()) element.replaceChildren(others);
+    else element.remove();
     announce(isOne ? "The image is shown with the result: its checksum is the same." : "The images are shown with the results: their checksums are the same.");
   };
-  const stop = expectImages(checksums, isSeries, join, refuse);
+  const settle = (matching, rejection) => {
+    others.replaceChildren();
+    if (rejection) refuse(rejection);
+    if (matching.size) join(matching).catch((error) => { status.textContent = toProblem(error).message; });
+  };
+  const stop = expectImages(checksums, isSeries, settle);
   input.addEventListener("change", () => {
     analyse([...input.files]);
     input.value = "";

@@ -1,5 +1,6 @@
-// Results near the cut-off, which a slightly different image of the same patient could turn over.
+// Results near the cut-off: a slightly different image of the same patient may get the other result.
 
+import { capitalize } from "./format.js";
 import { isMissing, positiveLabel } from "./prediction.js";
 
 const BAND = 0.2; // of the log-odds: from 45% to 55% at a cut-off of 50%, the same images at every prevalence
@@ -16,14 +17,22 @@ export const nearRange = (threshold) => [logistic(logit(threshold) - BAND), logi
 /** Return where a prediction is: "below", "at" or "above" the cut-off, "just below" or "just above" it if it is near. */
 export function side(prediction) {
   const { positive, threshold, probabilities } = prediction;
-  const value = probabilities[positiveLabel(prediction)];
+  return sideOf(probabilities[positiveLabel(prediction)], threshold, positive);
+}
+
+function sideOf(value, threshold, positive) {
   if (positive && value <= threshold) return "at";
   return `${isNear(value, threshold) ? "just " : ""}${positive ? "above" : "below"}`;
 }
 
-/** Return "Just below the cut-off" for an entry of the history that is near it, or "Just above the cut-off"; null otherwise, or if the cut-off is unknown. */
+/**
+ * Return where an entry of the history near the cut-off is, such as "Just below the cut-off"; null otherwise, or if the cut-off is unknown.
+ *
+ * Entries have only the name of a site profile, whose cut-off may have changed since.
+ */
 export function nearText({ positive, probability, prevalence, profile }, version) {
-  const isKnown = version && !isMissing(version.threshold) && version.labels.length === 2 && !profile && (prevalence ?? null) === (version.prevalence ?? null);
+  const isKnown = version && !isMissing(version.threshold) && version.labels.length === 2 && !profile && !version.profile && (prevalence ?? null) === (version.prevalence ?? null);
   if (!isKnown || typeof positive !== "boolean" || isMissing(probability)) return null;
-  return isNear(positive ? probability : 1 - probability, version.threshold) ? `Just ${positive ? "above" : "below"} the cut-off` : null;
+  const value = positive ? probability : 1 - probability;
+  return isNear(value, version.threshold) ? `${capitalize(sideOf(value, version.threshold, positive))} the cut-off` : null;
 }

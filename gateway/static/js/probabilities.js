@@ -54,7 +54,7 @@ export function decision(prediction, version) {
 }
 
 function nearSentence(prediction, threshold) {
-  const [low, high] = nearRange(threshold).map(percent);
+  const [low, high] = nearRange(threshold).map(cutoff);
   return `Borderline: from ${low} to ${high}, another image of the same patient may be reported differently.`;
 }
 

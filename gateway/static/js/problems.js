@@ -16,7 +16,7 @@ const BY_STATUS = {
   401: "Enter the access key from your administrator.",
   403: "Your access key does not permit this.",
   404: "This model or result does not exist any more. Reload the page.",
-  406: "There is no DICOM result of this file.",
+  406: "No DICOM result is available.",
   408: "The upload was too slow. Try again.",
   413: "This file is too large.",
   415: "Unsupported file type. Export as DICOM, PNG or JPEG.",

@@ -2,10 +2,13 @@
 
 const MAX_BYTES = 256e6; // in total: files of a zip are in memory
 const files = new Map();
+const unsent = new Set(); // checksums of files that were added to be seen only
 
-/** Remember the file of an image; a checksum that is unknown is ignored. */
-export function remember(sha256, file) {
+/** Remember the file of an image, and whether it was sent to the server; a checksum that is unknown is ignored. */
+export function remember(sha256, file, { isSent = true } = {}) {
   if (!sha256) return;
+  if (isSent) unsent.delete(sha256);
+  else unsent.add(sha256);
   files.delete(sha256);
   files.set(sha256, file);
   let size = 0;
@@ -16,6 +19,9 @@ export function remember(sha256, file) {
     size -= bytes;
   }
 }
+
+/** Whether the file with a checksum must not be sent to the server to be shown. */
+export const isUnsent = (sha256) => unsent.has(sha256);
 
 /** Return the name of the file with a checksum; empty if it is not known. */
 export const recentName = (sha256) => files.get(sha256)?.name ?? "";

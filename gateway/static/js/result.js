@@ -87,7 +87,7 @@ export class Result {
   }
 
   addDicomButton() {
-    if (this.hasDicom) this.downloads.append(dicomButton(this.download, this.name, this.path, this.options, async () => ({ file: this.file })));
+    if (this.hasDicom) this.downloads.append(...dicomButton(this.download, this.name, this.path, this.options, async () => ({ file: this.file })));
   }
 
   /** What the model found. An image that is not like the training images gets no label, nor its look. */

@@ -132,7 +132,7 @@ export class SeriesResult {
   addDicomButton() {
     const isDicom = this.isMask && this.outcomes.every(({ prediction }) => !prediction || prediction.image.format === "dicom");
     const { loadFiles: load, path, options } = this;
-    if (isDicom && load) this.row.append(dicomButton(this.download, this.name, path, options, async () => ({ instances: await instancesOf(await load()) })));
+    if (isDicom && load) this.row.append(...dicomButton(this.download, this.name, path, options, async () => ({ instances: await instancesOf(await load()) })));
   }
 
   /** Return what loads the files of all slices to send them again; null if one request cannot. */

@@ -1,15 +1,16 @@
 // Results from the history: loads what is stored, and shows it on the card of a result.
 
 import { Problem, get, post } from "./api.js";
-import { archiveVersion, findVersion, knownModel } from "./catalog.js";
+import { archiveVersion, findVersion, hasSameProfile, knownModel } from "./catalog.js";
 import { isDoubtful } from "./domain.js";
 import { imageName } from "./history_row.js";
 import { toPng } from "./pictures.js";
 import { checkCatalog, checkStored } from "./prediction.js";
-import { recall, remember } from "./recent_files.js";
+import { isUnsent, recall, remember } from "./recent_files.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { markSample } from "./samples.js";
+import { drawn } from "./series_pictures.js";
 import { connect } from "./service.js";
 
 const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "application/dicom": ".dcm" };
@@ -92,24 +93,22 @@ export class StoredResult extends Result {
   }
 
   get hasDicom() {
-    return super.hasDicom && this.hasImage && this.version !== null;
+    return super.hasDicom && this.hasImage && this.version !== null && hasSameProfile(this.version, this.prediction);
   }
 
   /** Show the image of a file with the checksum of the result. */
   async join(file) {
-    const { file: none } = this;
-    this.file = new File([file], none.name);
-    const image = await this.loadImage().catch((error) => {
-      this.file = none;
-      throw error;
-    });
+    if (!this.hasImage) {
+      this.file = new File([file], this.file.name);
+      this.addDicomButton();
+    }
+    remember(this.prediction.image.sha256, file, { isSent: false });
     this.updateHeatButton();
+    this.onImage();
+    const image = await this.loadImage();
     this.viewer.element.classList.remove("no-image");
     this.viewer.show(image, this.options.repair ? null : this.file);
     this.pictureButton.disabled = false;
-    this.addDicomButton();
-    remember(this.prediction.image.sha256, file);
-    this.onImage();
   }
 
   /** Without the image, show the mask alone. */
@@ -126,13 +125,23 @@ export class StoredResult extends Result {
 
   /** The version that answered may not be served any more; any other one of the model can show the image. */
   async loadImage() {
+    if (isUnsent(this.prediction.image.sha256)) return this.drawImage();
     if (this.version !== null) return super.loadImage();
-    const own = this.options.repair ? null : await this.decode(this.file);
-    if (own) return own;
+    const image = this.options.repair ? null : await this.decode(this.file);
+    if (image) return image;
     const { name } = this.prediction.model;
     if (knownModel(name) === null) throw new Problem("This browser cannot show the image's format, and the model that could convert it is retired.", { canRetry: false });
     return await this.decode(await post(`api/predictions/${name}`, this.file, { accept: "image/png;view=image", ...this.options }))
       ?? Promise.reject(new RangeError("the picture has another size than the prediction declares"));
+  }
+
+  /** Draw a file that was added to be seen, without sending it. */
+  async drawImage() {
+    if (this.options.repair) throw new Problem("This image was changed before it was analysed. Only the server can repeat that; the file was not sent to it.", { canRetry: false });
+    const image = await this.decode(this.file) ?? await drawn(this.file, this.prediction.image);
+    if (image === null) throw new Problem("This browser cannot show this file. It was not sent to the server.", { canRetry: false });
+    if (image.tagName === "CANVAS") image.setAttribute("aria-label", this.name);
+    return image;
   }
 
   heatMapControl() {

@@ -1,13 +1,13 @@
 // Images that were sent together, opened again together, slices as one series: in the order in which they were sent, with strip and volume.
 
 import { get, Problem } from "./api.js";
-import { archiveVersion, findVersion } from "./catalog.js";
+import { archiveVersion, findVersion, hasSameProfile } from "./catalog.js";
 import { make } from "./dom.js";
 import { localTime } from "./format.js";
 import { imageName } from "./history_row.js";
 import { checkCatalog } from "./prediction.js";
-import { recentName, remember } from "./recent_files.js";
-import { SlicePictures } from "./series_pictures.js";
+import { isUnsent, recentName, remember } from "./recent_files.js";
+import { drawn, SlicePictures } from "./series_pictures.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
 import { loadImageFile, loadOverlay, statedIn, storedDocument } from "./stored_result.js";
@@ -85,7 +85,7 @@ class StoredPictures extends SlicePictures {
     if (file === null) return blank(prediction.image);
     this.items[index].file = file;
     this.files[index] = file;
-    return super.fetch(index);
+    return !isUnsent(entry.image_sha256) ? super.fetch(index) : await this.decode(file, prediction.image) ?? drawn(file, prediction.image);
   }
 }
 
@@ -114,7 +114,7 @@ export class StoredSeries extends SeriesResult {
 
   get loadFiles() {
     const entries = this.outcomes.map(({ entry }) => entry);
-    if (this.version === null || !entries.every((entry) => entry && isAtHand(entry))) return null;
+    if (this.version === null || !hasSameProfile(this.version, this.first) || !entries.every((entry) => entry && isAtHand(entry))) return null;
     return async () => {
       const files = await inParallel(entries, (entry) => patiently(() => loadImageFile(entry), this.controller.signal));
       if (files.includes(null)) throw new Problem("The image of a slice was deleted meanwhile.", { canRetry: false });
@@ -124,7 +124,7 @@ export class StoredSeries extends SeriesResult {
 
   /** Show the images of files, by checksum. */
   join(files) {
-    for (const [sha256, file] of files) remember(sha256, file);
+    for (const [sha256, file] of files) remember(sha256, file, { isSent: false });
     this.pictures.loaded.clear();
     this.show(this.strip.index);
     if (this.missing.length === 0) this.addDicomButton();
@@ -150,7 +150,10 @@ export class StoredSeries extends SeriesResult {
     const { entry, problem } = this.outcomes[index];
     if (!entry) return problem.message;
     const mask = this.isMask && entry.positive && !entry.overlay ? " The mask was not kept either." : "";
-    return picture && "blank" in picture.dataset ? `The image was not kept.${mask}` : super.noteText(index, picture);
+    if (picture && "blank" in picture.dataset) return `The image was not kept.${mask}`;
+    if (picture === null && isUnsent(entry.image_sha256)) return "This browser cannot show this file. It was not sent to the server.";
+    if (picture?.tagName === "CANVAS" && isUnsent(entry.image_sha256)) return "Drawn by this page from the file.";
+    return super.noteText(index, picture);
   }
 }
 

@@ -1,10 +1,12 @@
 // Small pictures of files, made one at a time and only for rows in view.
 
+import { isDicom } from "./dicom_header.js";
 import { make } from "./dom.js";
 import { drawn } from "./series_pictures.js";
 
 const SIZE = 96; // pixels of the longer side
 const MAX_KEPT = 400;
+const MAX_BYTES = 64e6; // of a file that is read for its picture
 
 /** Pictures of rows; `load(row)` returns a promise of a Blob that browsers can show, for repaired images and files that they cannot show, or null. */
 export class Thumbnails {
@@ -73,13 +75,33 @@ async function reduced(load) {
   }
 }
 
-/** Return a frame for the picture of a file, which takes no space if this browser cannot show it. */
+const files = new WeakMap(); // of frames
+let last = Promise.resolve();
+
+const visible = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter(({ isIntersecting }) => isIntersecting)) {
+    visible.unobserve(target);
+    last = last.then(() => fill(target));
+  }
+});
+
+/** Return a frame for the picture of a file, which is made when the frame is in view, one at a time; without a picture it takes no space. */
 export function thumbnailOf(file) {
-  const frame = make("span", { class: "batch-thumb", "aria-hidden": "true", hidden: true });
-  reduced(() => decode(file).catch(async () => decode(await drawn(file)))).then((canvas) => {
-    if (canvas === null) return;
-    frame.append(canvas);
-    frame.hidden = false;
-  });
+  const frame = make("span", { "aria-hidden": "true" });
+  files.set(frame, file);
+  visible.observe(frame);
   return frame;
+}
+
+async function fill(frame) {
+  if (!frame.isConnected) return;
+  const canvas = await reduced(() => pictureOf(files.get(frame)));
+  if (canvas === null) return;
+  frame.className = "batch-thumb";
+  frame.append(canvas);
+}
+
+async function pictureOf(file) {
+  if (file.size > MAX_BYTES) throw new RangeError("too large");
+  return decode(isDicom(await file.slice(0, 140).arrayBuffer()) ? await drawn(file) : file);
 }

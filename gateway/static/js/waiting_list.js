@@ -2,10 +2,9 @@
 
 import { titleOf } from "./choice.js";
 import { alertReader, byId } from "./dom.js";
-import { counted } from "./format.js";
+import { counted, fileNames } from "./format.js";
 import { isReady } from "./service.js";
 
-const MAX_NAMES = 5;
 let items = []; // `file` and `model`: what it is sent to, with what was stated about it; null until it is chosen
 
 /** Keep files until they are released; `model` is null if it is not chosen yet. */
@@ -68,7 +67,4 @@ function choices() {
   });
 }
 
-function namesOf(group) {
-  const rest = group.length > MAX_NAMES ? ` and ${group.length - MAX_NAMES} more` : "";
-  return `${group.slice(0, MAX_NAMES).map(({ file }) => file.name).join(", ")}${rest}`;
-}
+const namesOf = (group) => fileNames(group.map(({ file }) => file));

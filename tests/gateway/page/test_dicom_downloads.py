@@ -26,6 +26,7 @@ from tests.gateway.page.files import choose, payload
 from tests.gateway.page.scripted import IMAGE, catalog, script
 from tests.gateway.page.test_accessibility import faults
 from tests.gateway.page.test_analyse import shown
+from tests.gateway.page.test_restart import PROFILE
 from tests.gateways import Gateway
 from tests.radserve.dicom import examples
 
@@ -82,6 +83,7 @@ def test_films_and_series_are_downloaded_as_dicom_now_and_from_the_history(opene
 
         choose(page, payload("film.dcm", FILM))
         card = shown(page, "film.dcm")
+        expect(card).to_contain_text("DICOM takes a new analysis, which is added to the history.")
         name, objects = downloaded(page, press(card), tmp_path)
         assert name == "film.chest.dicom.zip"
         assert list(objects) == [f"film.chest.{kind}.dcm" for kind in ("sr", "seg", "sc")]
@@ -103,6 +105,44 @@ def test_films_and_series_are_downloaded_as_dicom_now_and_from_the_history(opene
         name, objects = downloaded(page, press(page.locator("#opened .series")), tmp_path)
         assert [item.Modality for item in objects.values()] == ["SR", "SEG"]
         assert name.endswith(".slices.dicom.zip")
+
+
+def test_a_file_that_is_added_to_be_seen_is_not_sent_and_another_site_profile_offers_no_dicom(
+    opened: Opener, tmp_path: Path
+) -> None:
+    settings = Settings.read(history=f"sqlite:{tmp_path / 'history.sqlite3'}")
+    app = assemble(replace(services(Backend(respond), settings), recorder=create(settings)))
+    with serving(app) as address:
+        page = opened(f"http://{address}", model="slices")
+        choose(page, *(payload(f"slice {index}.dcm", content) for index, content in enumerate(SLICES)))
+        expect(page.locator(".series")).to_be_visible()
+        page.get_by_role("button", name="Change", exact=True).click()
+        page.locator("[data-name=chest]").click()
+        choose(page, payload("film.dcm", FILM))
+        expect(shown(page, "film.dcm")).to_be_visible()
+        page.get_by_role("link", name="History").click()
+        page.reload()  # the page forgets the files
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        page.locator(".group-row").get_by_role("link", name="Open").click()
+        page.set_input_files("#join-file", [payload(f"{index}.dcm", content) for index, content in enumerate(SLICES)])
+        expect(page.locator("#opened canvas.picture")).to_be_visible()
+        expect(page.locator("#opened .no-picture")).to_have_text("Drawn by this page from the file.")
+        expect(page.get_by_role("button", name=BUTTON)).to_be_visible()
+        page.go_back()
+        page.locator("#history-rows > tr:not(.group-row, .slice-row)").get_by_role("link", name="Open").click()
+        film = page.url
+        page.set_input_files("#join-file", [payload("film.dcm", FILM)])
+        expect(page.locator("#opened canvas.picture")).to_be_visible()
+        expect(page.get_by_role("button", name=BUTTON)).to_be_visible()
+        assert sent == []
+
+        page.route("**/api/models", lambda route: route.fulfill(json=catalog(sha256=examples.SHA256, profile=PROFILE)))
+        page.goto(film)
+        page.reload()
+        page.set_input_files("#join-file", [payload("film.dcm", FILM)])
+        expect(page.locator("#opened canvas.picture")).to_be_visible()
+        expect(page.get_by_role("button", name=BUTTON)).to_have_count(0)
 
 
 def test_other_formats_have_no_button_and_failures_are_explained(opened: Opener, static_gateway: Gateway) -> None:
@@ -132,7 +172,7 @@ def test_other_formats_have_no_button_and_failures_are_explained(opened: Opener,
     act = shown(page, "film.dcm").get_by_role("button", name=BUTTON)
     act.click()
     rejection = page.locator(".rejection")
-    expect(rejection).to_contain_text("There is no DICOM result of this file.")
+    expect(rejection).to_contain_text("No DICOM result is available.")
     expect(rejection).to_contain_text("install radserve[dicom]")
     expect(act).to_be_enabled()
 

@@ -1,6 +1,7 @@
 """History view."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.gateway.history.results import result
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import SAMPLE
+from tests.gateway.page.scripted import catalog, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateways import Gateway, gateway
 from tests.repack import NAME
@@ -177,3 +180,61 @@ def test_a_phone_folds_the_filters_and_counts_the_active_ones(opened: Opener, ga
     page.set_viewport_size({"width": 1440, "height": 1000})
     expect(page.get_by_role("button", name="Filters")).to_be_hidden()
     expect(field).to_be_visible()
+
+
+CONNECT = "import('/js/service.js').then(({ connect }) => connect())"
+SIZES = """async () => {
+    const { thumbnailOf } = await import("/js/thumbnails.js");
+    const sizes = [];
+    const { arrayBuffer } = Blob.prototype;
+    Blob.prototype.arrayBuffer = function read() { sizes.push(this.size); return arrayBuffer.call(this); };
+    document.body.prepend(...[1e7, 7e7].map((size) => thumbnailOf(new File([new Uint8Array(size)], "film.mp4"))));
+    while (sizes.length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    Blob.prototype.arrayBuffer = arrayBuffer;
+    return sizes;
+}"""
+
+
+def test_the_catalog_names_what_is_shown_and_keeps_what_is_typed(opened: Opener, static_gateway: Gateway) -> None:
+    models = catalog()
+    requests: list[str] = []
+    entry = json.loads(result(label="pneumonia", positive=True).model_dump_json()) | {"sha256": "a" * 64}
+
+    def respond(route: Route) -> None:
+        requests.append(route.request.url)
+        is_list = "?" in route.request.url
+        route.fulfill(json={"results": [entry], "next": None} if is_list else entry)
+
+    def prepare(page: Page) -> None:
+        script(page, models)
+        page.route("**/api/results**", respond)
+
+    page = opened(f"{static_gateway.url}/#history", prepare=prepare)
+    rows, labels = page.locator("#history-rows tr"), page.locator("#filter-label option")
+    expect(rows).to_contain_text("Pneumonia pattern")
+    count = len(requests)
+    page.get_by_label("File name, ID or checksum").fill("typed")
+    every = labels.all_inner_texts()
+    page.locator("#filter-model").select_option("chest")
+    expect(labels).to_have_text(["All", "Normal", "Pneumonia pattern"])
+    version = models["models"][0]["versions"][0]
+    version["ready"], version["share"] = not version.get("ready"), 50
+    page.evaluate(CONNECT)
+    expect(page.get_by_label("File name, ID or checksum")).to_have_value("typed")
+    expect(page.locator("#filter-model")).to_have_value("chest")
+    assert len(requests) == count
+    version["display"] = version["display"] | {"finding": "opacity"}
+    page.evaluate(CONNECT)
+    expect(rows).to_contain_text("Opacity")
+    page.goto(f"{static_gateway.url}/#history?model=retired")
+    expect(labels).to_have_count(len(every))
+
+    page.route("**/api/models", lambda route: route.fulfill(status=503, json={"status": 503}))
+    page.goto(f"{static_gateway.url}/#history/{entry['id']}")
+    page.reload()
+    expect(page.locator("#opened")).to_contain_text("retired")
+    page.unroute("**/api/models")
+    page.route("**/api/models", lambda route: route.fulfill(json=models))
+    expect(page.locator("#opened .tag")).to_have_text("Opacity")
+    assert page.evaluate(SIZES) == [140]

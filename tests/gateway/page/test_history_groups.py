@@ -23,7 +23,7 @@ SUMMARIES = """async groups => {
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(result(**({"request_id": "series"} | changes)).model_dump_json())
+    document: dict[str, Any] = json.loads(result(**({"group_id": "series"} | changes)).model_dump_json())
     return document
 
 
@@ -51,7 +51,7 @@ def prepare(page: Page, entries: list[dict[str, Any]], following: str | None = N
 def test_the_slices_of_a_series_are_one_row_that_opens(
     opened: Opener, static_gateway: Gateway, device: dict[str, Any]
 ) -> None:
-    entries = [entry(request_id="film"), *slices(20, 12), entry(seconds=9, request_id="other film")]
+    entries = [entry(group_id=None), *slices(20, 12), entry(seconds=9, group_id=None)]
     page = opened(
         f"{static_gateway.url}/#history",
         model="chest",
@@ -127,9 +127,8 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
         [entry(**unlike), entry(**unlike), entry(**unsure)],
         [entry(**unlike), entry(), entry()],
         [entry(positive=None), entry(positive=None)],
-        [entry(request_id=""), entry(request_id="")],
-        [entry(), entry(seconds=1)],
-        [entry(), entry(version="2.0.0")],
+        [entry(group_id=None), entry(group_id=None)],
+        [entry(), entry(group_id="other")],
     ]
     assert page.evaluate(SUMMARIES, groups) == [
         ["Above the cut-off on 1 of 2 with a finding; 1 unlike the training images; 1 uncertain"],
@@ -137,5 +136,5 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
         ["No finding: all images are unlike the training images or uncertain"],
         ["No finding: 1 above the cut-off, but unlike the training images"],
         ["2 results"],
-        *([["Above the cut-off on 0 of 1"] * 2] * 3),
+        *([["Above the cut-off on 0 of 1"] * 2] * 2),
     ]

@@ -46,7 +46,9 @@ def test_the_history_compares_with_the_cut_off_of_the_version_that_answered(modu
 
     assert text() == "Just below the cut-off"
     assert text(positive=True) == "Just above the cut-off"
+    assert text(positive=True, probability=0.5) == "At the cut-off"
     assert text(probability=0.9) is None
+    assert text(version | {"profile": {"name": "ward", "sha256": "a" * 64}}) is None
     assert text(None) is text(prevalence=0.1) is text(profile="ward") is text(positive=None) is None
 
 
@@ -60,7 +62,7 @@ def test_a_result_near_the_cut_off_says_so(opened: Opener, static_gateway: Gatew
         prepare=lambda page: script(page, answer=lambda route: route.fulfill(json=prediction(IMAGE, **next(sent)))),
         model="chest",
     )
-    sentence = "Borderline: from 45.0% to 55.0%, another image of the same patient may be reported differently."
+    sentence = "Borderline: from 45% to 55%, another image of the same patient may be reported differently."
     for name in documents:
         choose(page, payload(f"{name}.png", IMAGE))
         card = shown(page, f"{name}.png")

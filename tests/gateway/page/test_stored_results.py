@@ -124,7 +124,7 @@ def test_an_image_that_is_not_kept_is_joined_if_it_is_added_again(opened: Opener
     expect(heat).to_be_disabled()
     expect(again).to_be_disabled()
     page.set_input_files("#join-file", [payload("other.png", IMAGE)])
-    expect(page.locator(".join")).to_contain_text("other.png is another image than the one of this result")
+    expect(page.locator(".join")).to_contain_text("other.png does not match this result (different checksum).")
     page.set_input_files("#join-file", [payload("film copy.png", FILM)])
     expect(page.get_by_text(NOT_KEPT)).to_have_count(0)
     expect(card.locator("img.picture")).to_be_visible()
@@ -254,15 +254,21 @@ def test_a_file_that_was_just_analysed_is_compared_with_pictures_although_it_is_
 CLAIMS = """async () => {
     const { expectImages, expectNone, offer } = await import("/js/claims.js");
     const { digest } = await import("/js/prediction.js");
-    const files = [new File(["a"], "a.png"), new File(["b"], "b.png")];
+    const files = ["a", "b", "c", "d"].map((name) => new File([name], `${name}.png`));
     const sums = await Promise.all(files.map(digest));
+    files[2].arrayBuffer = () => Promise.reject(new Error("gone"));
     const seen = [];
-    const join = (files) => seen.push(`join ${[...files.values()].map(({ name }) => name)}`);
-    const expectFile = (index) => expectImages([sums[index]], false, join, () => seen.push("refuse"));
-    const give = (index) => new Promise((resolve) => {
-        offer([files[index]], () => { seen.push(`analyse ${files[index].name}`); resolve(); });
+    const names = (list) => [...list].map(({ name }) => name);
+    const give = (...indices) => new Promise((resolve) => {
+        offer(indices.map((index) => files[index]), (list) => { seen.push(`analyse ${names(list)}`); resolve(); });
         setTimeout(resolve, 300);
     });
+    const settle = (matching, rejection) => {
+        seen.push(`join ${names(matching.values())}`);
+        if (rejection) seen.push(rejection.reason);
+        rejection?.analyse();
+    };
+    const expectFile = (index, isSeries = false) => expectImages([sums[index]], isSeries, settle);
     const stop = expectFile(0);
     const given = give(0);
     expectNone();
@@ -270,14 +276,23 @@ CLAIMS = """async () => {
     expectFile(1);
     stop();
     await give(1);
+    expectFile(0, true);
+    await give(0, 1, 2, 3);
     expectNone();
     return seen;
 }"""
 
 
-def test_a_file_that_is_compared_while_the_view_changes_is_analysed(opened: Opener, kept: Stored) -> None:
+def test_files_that_do_not_match_or_come_while_the_view_changes_are_analysed(opened: Opener, kept: Stored) -> None:
     page = opened(kept.url, model="chest")
-    assert page.evaluate(CLAIMS) == ["analyse a.png", "join b.png"]
+    reason = "b.png, d.png do not match these results (different checksums). "
+    assert page.evaluate(CLAIMS) == [
+        "analyse a.png",
+        "join b.png",
+        "join a.png",
+        f"{reason}c.png cannot be opened. Choose files, not folders.",
+        "analyse b.png,d.png",
+    ]
 
 
 @pytest.mark.firefox
