@@ -47,10 +47,10 @@ class Options:
 def calibrate(options: Options) -> None:
     """Fit the decision of a model without changing its weights.
 
-    With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier, or
-    temperature, threshold and smallest mask of a segmentation. With --site, fits temperature, bias, threshold,
-    prediction sets and the detector's limit of unusual images on 100 or more labelled images of a site, reports what
-    changes, and writes a signed profile for 'radserve serve --profile'.
+    With --data, fits the recipe on the validation side of its training: the prediction sets of a classifier and the
+    margin of its threshold, or temperature, threshold and smallest mask of a segmentation. With --site, fits
+    temperature, bias, threshold, prediction sets and the detector's limit of unusual images on 100 or more labelled
+    images of a site, reports what changes, and writes a signed profile for 'radserve serve --profile'.
     """
     if (options.data is None) == (options.site is None):
         raise typer.BadParameter("give either --data or --site.")

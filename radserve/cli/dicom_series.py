@@ -44,8 +44,10 @@ class Masks:
             if len(slices) > 1:
                 reason = _absence(others.get(uid)) or self._save_series(slices, failed.get(uid, 0))
                 if not reason:
+                    self.pictures.remove_masks([[item] for item in slices])
                     continue
                 _warn(f"{reason} Each slice of the series has its own SEG and SR.")
+                self.pictures.remove_masks([slices])
             missing += sum(not self._save(item) for item in slices)
         return missing
 
@@ -61,10 +63,13 @@ class Masks:
         """Return, by series, the number of slices without a result, and a slice that was not sent or is not valid."""
         failed: dict[str, int] = {}
         others: dict[str, str] = {}
-        if any(len(slices) > 1 for slices in self._series.values()):
-            present = {item.source for slices in self._series.values() for item in slices}
-            for source in listed:
-                uid = None if source in present else _series_uid(source)
+        several = {uid for uid, slices in self._series.items() if len(slices) > 1}
+        present = {item.source for slices in self._series.values() for item in slices}
+        for source in listed:
+            if several <= others.keys():
+                break  # the other files, which may be many, make no difference
+            if source not in present:
+                uid = _series_uid(source)
                 if uid is not None and source.name in self._failed:
                     failed[uid] = failed.get(uid, 0) + 1
                 elif uid is not None:
@@ -117,7 +122,7 @@ def _series_uid(source: Source) -> str | None:
         return None
     try:
         with quiet():
-            file = dcmread(source.name, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+            file = dcmread(source.name, force=True, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return str(file.SeriesInstanceUID)
     except FAULTS:
         return None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from radserve.cli.inputs import Source
 from radserve.client import Client
@@ -19,6 +19,8 @@ from radserve.schema.segmentation import Segmentation, Volume
 
 if TYPE_CHECKING:
     from radserve.dicom.source import Source as Header
+
+_MASK_KINDS: Final[tuple[Kind, ...]] = ("sr", "seg")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,13 @@ class Pictures:
         objects = of_slices(tuple(item.header for item in slices), tuple(item.result for item in slices), volume)
         for kind, item in objects.items():
             self._write(self.mask_path(slices, kind), encode(item))
+
+    def remove_masks(self, forms: Sequence[Sequence[Slice]]) -> None:
+        """Remove what an earlier call wrote in another form, of single slices or of a series, if it may be replaced."""
+        if self.force:
+            for slices in forms:
+                for kind in _MASK_KINDS:
+                    self.mask_path(slices, kind).unlink(missing_ok=True)
 
     def mask_path(self, slices: Sequence[Slice], kind: Kind) -> Path:
         """Return the path of the mask of an image, or of a series."""

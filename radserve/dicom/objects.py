@@ -137,6 +137,8 @@ def require_one_series(sources: Sequence[Source]) -> None:
         raise DicomError(
             "The slices are of one series with different ImageOrientationPatient, so they have no common result."
         )
+    if len(sources) > 1 and len({tuple(source.dataset.ImagePositionPatient) for source in sources}) < len(sources):
+        raise DicomError("Two slices have the same position, so they have no common result.")
     if len({source.dataset.SOPInstanceUID for source in sources}) < len(sources):
         raise DicomError("Two slices have the same SOPInstanceUID, so they have no common result.")
 

@@ -235,8 +235,8 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
     if measured.certainty and recipe.uncertainty:
         yield (
             f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, threshold and "
-            "prediction sets refitted without the patients or groups that they are measured on (five parts). A result "
-            "is uncertain unless its prediction set contains only its label. "
+            "prediction sets refitted without the patients or groups that they are measured on (five parts; the margin "
+            "is that of all images). A result is uncertain unless its prediction set contains only its label. "
             f"{_margin(recipe)}Nothing is promised for other images."
         )
         yield metrics_table(measured.certainty)

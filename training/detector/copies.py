@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 from PIL import Image as Pillow
 
+from handlers.formats.decode import decode
+
 _QUALITIES: Final = (60, 95)
 _SCALES: Final = (0.6, 1.5)
 _LEVELS: Final = (48, 64, 96, 128)
@@ -16,8 +18,9 @@ _NOISE: Final = 1.5
 
 def copy(data: bytes, generator: random.Random) -> bytes:
     """Re-encode an image as JPEG or WebP; half of the copies are scaled, a quarter have fewer or more gray levels."""
-    with Pillow.open(io.BytesIO(data)) as opened:
-        image = opened.convert("L" if opened.mode in ("1", "L") else "RGB")
+    image = decode(data).pixels
+    if image.mode == "F":  # deeper gray, in the levels of 8 bits
+        image = image.convert("L")
     if generator.random() < 0.5:
         image = _scaled(image, generator)
     if generator.random() < 0.25:

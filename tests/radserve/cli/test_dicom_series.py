@@ -75,6 +75,36 @@ def test_the_masks_of_a_series_are_one_object(odd: Scripted, folder: Path, out: 
     assert (again.returncode, "add --force" in again.stderr) == (2, True)
 
 
+def test_other_files_and_failures_lose_no_mask(odd: Scripted, folder: Path, out: Path) -> None:
+    (folder / "README").write_text("no image")
+    (folder / "empty.dcm").touch()
+    odd.script = lambda request: (
+        script(request) if request.body[128:132] == b"DICM" else problem(415, "Unsupported", "No image.")
+    )
+    done = predict(odd, folder, "--dicom-out", out)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert objects(out, "seg") == objects(out, "sr") == ["other", SERIES]
+
+
+def test_force_replaces_the_other_form_of_a_series(odd: Scripted, folder: Path, out: Path) -> None:
+    odd.script = script
+    predict(odd, folder, "--dicom-out", out, "--limit", 2)
+    assert objects(out, "seg") == objects(out, "sr") == ["1", "2"]
+    predict(odd, folder, "--dicom-out", out, "--force")
+    assert objects(out, "seg") == objects(out, "sr") == ["other", SERIES]
+    predict(odd, folder, "--dicom-out", out, "--limit", 2, "--force")
+    assert objects(out, "seg") == objects(out, "sr") == ["1", "2", "other"]
+
+
+def test_slices_at_one_position_are_single_and_named(odd: Scripted, folder: Path, out: Path) -> None:
+    (folder / "4.dcm").write_bytes(slice_file(3, SOPInstanceUID=f"{examples.ROOT}1.1.4"))
+    odd.script = script
+    done = predict(odd, folder, "--dicom-out", out)
+    assert "4.dcm: Two slices have the same position" in done.stderr
+    assert objects(out, "seg") == ["1", "2", "3", "4", "other"]
+
+
 def test_a_failed_slice_is_missing_in_the_object_only(odd: Scripted, folder: Path, out: Path, tmp_path: Path) -> None:
     failing = (folder / "2.dcm").read_bytes()
     odd.script = lambda request: problem(500, "Bad", "It is.") if request.body == failing else script(request)
