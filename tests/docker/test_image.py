@@ -348,6 +348,6 @@ def test_lambda_image_contains_one_archive(checkout: Path, keys: Keys) -> None:
     assert listed == ["chest-xray-cnn-1.0.0.mar", "index.json", "model.mar"]
     with (
         invoked(name, keys, "") as (runtime, _),
-        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_ARCHIVE cannot be used: yaml is not installed"),
+        pytest.raises(FunctionError, match="RADSERVE_GATEWAY_ARCHIVE cannot be used: torch is not installed"),
     ):
         runtime.response()
