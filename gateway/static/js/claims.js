@@ -1,7 +1,9 @@
 // Files that the user adds while a stored result, or a series of them, lacks images: those with the same checksums are joined.
 
+import { Problem } from "./api.js";
 import { fileNames } from "./format.js";
 import { digest } from "./prediction.js";
+import { show } from "./rejections.js";
 
 let expected = null; // checksums of the images, and what to do with the files
 
@@ -26,7 +28,7 @@ export function expectNone() {
 
 /** Take files for what lacks images; return whether they were taken. `analyse(others)` analyses other images. */
 export function offer(files, analyse) {
-  if (expected === null || (files.length !== 1 && !expected.isSeries)) return false;
+  if (expected === null) return false;
   compare(files, expected, analyse);
   return true;
 }
@@ -35,7 +37,8 @@ async function compare(files, wait, analyse) {
   const sums = new Map();
   for (const file of files) sums.set(file, await digest(file).catch(() => undefined));
   if (expected !== wait) {
-    analyse(files); // another view was opened meanwhile
+    const problem = new Problem("Not used: the stored result was closed meanwhile, or already has its image.", { canRetry: false });
+    show(fileNames(files), problem, { retry: () => analyse(files), text: "Analyse" });
     return;
   }
   const isMatching = (file) => wait.checksums.has(sums.get(file));

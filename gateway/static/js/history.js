@@ -5,7 +5,7 @@ import { allModels } from "./catalog.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { counted } from "./format.js";
 import { apiQuery, listAddress, parseAddress } from "./history_address.js";
-import { install as installFilters, showFilters } from "./history_filters.js";
+import { install as installFilters, showFilters, showOptions } from "./history_filters.js";
 import { groupEntries, openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
 import { row } from "./history_row.js";
@@ -50,7 +50,7 @@ export function update() {
     if (named === "[]") open();
     return;
   }
-  showFilters(address.filters);
+  showOptions();
   showPage();
 }
 

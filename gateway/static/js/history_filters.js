@@ -33,13 +33,18 @@ const formFilters = () => Object.fromEntries(fields().map((name) => [name, byId(
 
 /** Show filters in the form. */
 export function showFilters({ model = "", label = "", ...others }) {
-  setOptions("filter-model", allModels().map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
-  showLabels(model, label);
+  showOptions(model, label);
   for (const name of fields().filter((item) => item !== "model" && item !== "label")) byId(`filter-${name}`).value = others[name] ?? "";
   byId("image-filter").hidden = !others.image;
   byId("image-filter-text").textContent = others.image ? `Only results of the image ${others.image.slice(0, 12)}.` : "";
   const active = Object.values(formFilters()).filter(Boolean).length;
   toggle.textContent = active ? `Filters (${active})` : "Filters";
+}
+
+/** Offer what the catalog has; the fields keep what they hold, unless it is stated. */
+export function showOptions(model = byId("filter-model").value, label = byId("filter-label").value) {
+  setOptions("filter-model", allModels().map(({ name, versions }) => [name, displayName(versions[0], name)]), model);
+  showLabels(model, label);
 }
 
 /** Offer the labels and versions of a model; those of all models if none is chosen, or if it is not served any more. */

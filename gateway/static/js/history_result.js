@@ -166,7 +166,7 @@ async function analyseAgain(entry, prediction, card, version, act) {
   const stated = statedIn(prediction);
   try {
     const expected = { name: entry.model, version, sha256: entry.image_sha256, ...stated };
-    const result = parsePrediction(await post(`api/predictions/${entry.model}/${version}`, card.file, stated), expected);
+    const result = parsePrediction(await post(`api/predictions/${entry.model}/${version}`, card.fileToSend(), stated), expected);
     checkCatalog(result, knownVersion(entry.model, version));
     if (result.history !== "kept") throw new Problem("The result was not saved, because the history is unavailable, so it cannot be compared. Try again later.", { canRetry: false });
     if (current === own) location.hash = resultAddress(entry.id, result.id);

@@ -62,7 +62,7 @@ function nearSentence(prediction, threshold) {
 export function uncertainty(prediction) {
   if (!isUncertain(prediction)) return null;
   const { prediction_set: labels } = prediction.certainty;
-  const reason = labels.length > 1 ? `The image fits ${labels.join(" and ")}.`
+  const reason = labels.length > 1 ? "The image fits both labels, or its probability is too close to the cut-off."
     : labels.length === 1 ? `Of the labels, only ${labels[0]} fits the image, but the cut-off reports ${prediction.label}.` : "The image fits no label well.";
   return make("p", { class: "uncertainty" }, `The model cannot decide about this image. ${reason}`);
 }

@@ -20,6 +20,9 @@ export function remember(sha256, file, { isSent = true } = {}) {
   }
 }
 
+/** Note that the server has, or gets, the image with a checksum; return whether that is new. */
+export const markSent = (sha256) => unsent.delete(sha256);
+
 /** Whether the file with a checksum must not be sent to the server to be shown. */
 export const isUnsent = (sha256) => unsent.has(sha256);
 

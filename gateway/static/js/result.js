@@ -86,8 +86,13 @@ export class Result {
     return this.prediction.image.format === "dicom";
   }
 
+  /** Return the file, to send it again. */
+  fileToSend() {
+    return this.file;
+  }
+
   addDicomButton() {
-    if (this.hasDicom) this.downloads.append(...dicomButton(this.download, this.name, this.path, this.options, async () => ({ file: this.file })));
+    if (this.hasDicom) this.downloads.append(...dicomButton(this.download, this.name, this.path, this.options, async () => ({ file: this.fileToSend() })));
   }
 
   /** What the model found. An image that is not like the training images gets no label, nor its look. */
@@ -212,7 +217,7 @@ export class Result {
     this.heatButton.disabled = true;
     this.heatButton.textContent = "Loading heat map …";
     try {
-      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.file, this.options), this.prediction);
+      const explanation = parseExplanation(await post(`api/explanations/${this.path}`, this.fileToSend(), this.options), this.prediction);
       await this.addOverlay(toPng(explanation.data), "heat");
       announce(explanation.empty ? "The heat map is empty: no area influenced the result." : `${this.name}: heat map shown. ${this.overlayWarning ?? ""}`);
     } catch (error) {

@@ -3,10 +3,11 @@
 import { Problem, get, post } from "./api.js";
 import { archiveVersion, findVersion, hasSameProfile, knownModel } from "./catalog.js";
 import { isDoubtful } from "./domain.js";
+import { make } from "./dom.js";
 import { imageName } from "./history_row.js";
 import { toPng } from "./pictures.js";
 import { checkCatalog, checkStored } from "./prediction.js";
-import { isUnsent, recall, remember } from "./recent_files.js";
+import { isUnsent, markSent, recall, remember } from "./recent_files.js";
 import { show } from "./rejections.js";
 import { Result } from "./result.js";
 import { markSample } from "./samples.js";
@@ -39,6 +40,7 @@ export const loadImageFile = (entry) => (entry.has_image ? loadFile(entry) : rec
 
 async function loadFile(entry) {
   const blob = await absent(get(`api/results/${entry.id}/image`, "*/*").then((response) => response.blob()));
+  if (blob !== null) markSent(entry.image_sha256);
   const name = entry.filename || `${imageName(entry)}${EXTENSIONS[blob?.type] ?? ""}`;
   return blob === null ? null : new File([blob], name);
 }
@@ -111,9 +113,16 @@ export class StoredResult extends Result {
     this.pictureButton.disabled = false;
   }
 
-  /** Without the image, show the mask alone. */
+  /** Return the file; a request of the user sends it, so the server may show it from now on. */
+  fileToSend() {
+    markSent(this.prediction.image.sha256);
+    this.updateSendingNote();
+    return this.file;
+  }
+
+  /** Without the image, or if it cannot be shown, show the mask alone. */
   fill() {
-    this.filled = this.hasImage ? super.fill() : this.fillWithoutImage();
+    this.filled = this.hasImage ? super.fill().then(() => (this.viewer.image ? null : this.fillWithoutImage())) : this.fillWithoutImage();
     return this.filled;
   }
 
@@ -145,7 +154,9 @@ export class StoredResult extends Result {
   }
 
   heatMapControl() {
-    return "mask" in this.prediction ? null : super.heatMapControl();
+    const control = "mask" in this.prediction ? null : super.heatMapControl();
+    control?.append(make("p", { class: "small" }, "Showing it sends the image to the server."));
+    return control;
   }
 
   /** A heat map that is not stored is computed by the version that answered, from the image. */
@@ -153,6 +164,11 @@ export class StoredResult extends Result {
     if (!this.heatButton) return;
     this.heatButton.disabled = !this.storedHeatMap && (!this.hasImage || this.version === null);
     this.heatButton.parentElement.hidden = !this.storedHeatMap && this.version === null;
+    this.updateSendingNote();
+  }
+
+  updateSendingNote() {
+    if (this.heatButton) this.heatButton.parentElement.lastChild.hidden = Boolean(this.storedHeatMap) || !this.hasImage || !isUnsent(this.prediction.image.sha256);
   }
 
   async loadHeatMap() {

@@ -6,7 +6,7 @@ import { make } from "./dom.js";
 import { localTime } from "./format.js";
 import { imageName } from "./history_row.js";
 import { checkCatalog } from "./prediction.js";
-import { isUnsent, recentName, remember } from "./recent_files.js";
+import { isUnsent, markSent, recentName, remember } from "./recent_files.js";
 import { drawn, SlicePictures } from "./series_pictures.js";
 import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
@@ -85,7 +85,7 @@ class StoredPictures extends SlicePictures {
     if (file === null) return blank(prediction.image);
     this.items[index].file = file;
     this.files[index] = file;
-    return !isUnsent(entry.image_sha256) ? super.fetch(index) : await this.decode(file, prediction.image) ?? drawn(file, prediction.image);
+    return !isUnsent(entry.image_sha256) ? super.fetch(index) : await this.decode(file, prediction.image) ?? await drawn(file, prediction.image) ?? blank(prediction.image);
   }
 }
 
@@ -118,15 +118,22 @@ export class StoredSeries extends SeriesResult {
     return async () => {
       const files = await inParallel(entries, (entry) => patiently(() => loadImageFile(entry), this.controller.signal));
       if (files.includes(null)) throw new Problem("The image of a slice was deleted meanwhile.", { canRetry: false });
+      const isNew = entries.map((entry) => markSent(entry.image_sha256)).includes(true);
+      if (isNew) this.reload();
       return files;
     };
+  }
+
+  /** Load the pictures again. */
+  reload() {
+    this.pictures.loaded.clear();
+    this.show(this.strip.index);
   }
 
   /** Show the images of files, by checksum. */
   join(files) {
     for (const [sha256, file] of files) remember(sha256, file, { isSent: false });
-    this.pictures.loaded.clear();
-    this.show(this.strip.index);
+    this.reload();
     if (this.missing.length === 0) this.addDicomButton();
   }
 
@@ -150,8 +157,9 @@ export class StoredSeries extends SeriesResult {
     const { entry, problem } = this.outcomes[index];
     if (!entry) return problem.message;
     const mask = this.isMask && entry.positive && !entry.overlay ? " The mask was not kept either." : "";
-    if (picture && "blank" in picture.dataset) return `The image was not kept.${mask}`;
-    if (picture === null && isUnsent(entry.image_sha256)) return "This browser cannot show this file. It was not sent to the server.";
+    const isBlank = picture && "blank" in picture.dataset;
+    if (isBlank && isUnsent(entry.image_sha256) && isAtHand(entry)) return `This browser cannot show this file. It was not sent to the server.${mask}`;
+    if (isBlank) return `The image was not kept.${mask}`;
     if (picture?.tagName === "CANVAS" && isUnsent(entry.image_sha256)) return "Drawn by this page from the file.";
     return super.noteText(index, picture);
   }

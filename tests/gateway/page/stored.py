@@ -79,7 +79,7 @@ def _slices(request: ModelRequest) -> ModelResponse:
     items = []
     for instance in json.loads(request.body)["instances"]:
         image = base64.b64decode(instance["b64"].rpartition(",")[2])
-        if image.startswith(b"\x89PNG"):
+        if image.startswith((b"\x89PNG", b"II*")):
             item = json.loads(_respond(replace(request, body=image, media_type="")).body)
             if "area" in item:
                 item["image"]["spacing"] = [1.0, 1.0]

@@ -27,6 +27,7 @@ from tests.gateway.page.scripted import IMAGE, catalog, script
 from tests.gateway.page.test_accessibility import faults
 from tests.gateway.page.test_analyse import shown
 from tests.gateway.page.test_restart import PROFILE
+from tests.gateway.page.test_stored_results import UNSENT
 from tests.gateways import Gateway
 from tests.radserve.dicom import examples
 
@@ -136,6 +137,16 @@ def test_a_file_that_is_added_to_be_seen_is_not_sent_and_another_site_profile_of
         expect(page.locator("#opened canvas.picture")).to_be_visible()
         expect(page.get_by_role("button", name=BUTTON)).to_be_visible()
         assert sent == []
+        with page.expect_download():
+            page.get_by_role("button", name=BUTTON).click()
+        assert not page.evaluate(UNSENT, sha256(FILM).hexdigest())
+        page.go_back()
+        page.locator(".group-row").get_by_role("link", name="Open").click()
+        expect(page.locator("#opened .no-picture")).to_have_text("Drawn by this page from the file.")
+        with page.expect_download():
+            page.get_by_role("button", name=BUTTON).click()
+        expect(page.locator("#opened img.picture")).to_be_visible()  # as the server shows it
+        assert not page.evaluate(UNSENT, sha256(SLICES[0]).hexdigest())
 
         page.route("**/api/models", lambda route: route.fulfill(json=catalog(sha256=examples.SHA256, profile=PROFILE)))
         page.goto(film)

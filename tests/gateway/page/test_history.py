@@ -227,6 +227,8 @@ def test_the_catalog_names_what_is_shown_and_keeps_what_is_typed(opened: Opener,
     version["display"] = version["display"] | {"finding": "opacity"}
     page.evaluate(CONNECT)
     expect(rows).to_contain_text("Opacity")
+    expect(labels).to_have_text(["All", "Normal", "Opacity"])
+    expect(page.get_by_label("File name, ID or checksum")).to_have_value("typed")
     page.goto(f"{static_gateway.url}/#history?model=retired")
     expect(labels).to_have_count(len(every))
 

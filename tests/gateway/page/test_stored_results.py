@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 from playwright.sync_api import Page, Route, expect
 
 from gateway.history import Result
@@ -21,11 +22,14 @@ from tests.gateway.page.scripted import IMAGE, catalog
 from tests.gateway.page.stored import Stored, stored
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.page.test_restart import PROFILE
+from tests.handlers.images import saved
 
 pytestmark = pytest.mark.e2e
 
 FILM = SAMPLE.read_bytes()
+SHA256 = hashlib.sha256(FILM).hexdigest()
 NOT_KEPT = "The image was not kept."
+UNSENT = 'async sha256 => (await import("/js/recent_files.js")).isUnsent(sha256)'
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,10 @@ def opened_result(opened: Opener, gateway: Stored, *ids: str, **options: Any) ->
     page = opened(f"{gateway.url}/#history/{'/'.join(ids)}", model="chest", **options)
     expect(page.locator(".opened-body > .small[role=status]")).to_have_count(0)
     return page
+
+
+def is_unsent(page: Page) -> Any:
+    return page.evaluate(UNSENT, SHA256)
 
 
 def test_a_row_opens_the_whole_result_and_back_returns_to_the_filtered_list(opened: Opener, kept: Stored) -> None:
@@ -73,12 +81,15 @@ def test_a_row_opens_the_whole_result_and_back_returns_to_the_filtered_list(open
     scrolled = page.evaluate("scrollY")
     assert scrolled > 300
     page.evaluate(
-        'async sha256 => (await import("/js/recent_files.js")).remember(sha256, new File(["changed"], "film.png"))',
-        hashlib.sha256(FILM).hexdigest(),
+        'async sha256 => (await import("/js/recent_files.js")).remember('
+        'sha256, new File(["changed"], "film.png"), { isSent: false })',
+        SHA256,
     )
+    assert is_unsent(page)
     row.locator(".time").click()
     expect(page.get_by_role("heading", name="Stored result of")).to_be_focused()  # with the image that the server kept
     expect(page.locator("#opened .picture")).to_be_visible()
+    assert not is_unsent(page)
     page.go_back()
     expect(rows).to_have_count(25)
     expect(row.get_by_role("link")).to_be_focused()
@@ -114,8 +125,16 @@ def test_a_deleted_result_returns_to_the_list_and_its_address_says_so(opened: Op
 
 
 def test_an_image_that_is_not_kept_is_joined_if_it_is_added_again(opened: Opener, unkept: Stored) -> None:
-    outline = opened_result(opened, unkept, unkept.send(FILM, "slices/1.0.0"))
-    expect(outline.locator("#opened canvas.overlay")).to_be_visible()  # the mask is kept
+    tiff = saved(Pillow.open(SAMPLE), "TIFF")
+    outline = opened_result(opened, unkept, unkept.send(tiff, "slices/1.0.0"))
+    mask, reason = outline.locator("#opened canvas.overlay"), "This browser cannot show this file. It was not sent"
+    expect(mask).to_be_visible()  # the mask is kept
+    outline.set_input_files("#join-file", [payload("film.tif", tiff)])
+    expect(outline.locator(".join")).to_contain_text(reason)
+    outline.get_by_role("button", name="All results").click()
+    outline.go_back()
+    expect(outline.locator("#rejections")).to_contain_text(reason)
+    expect(mask).to_be_visible()
     page = opened_result(opened, unkept, unkept.send(FILM, "chest/1.0.0"))
     expect(page.get_by_text(NOT_KEPT)).to_be_visible()
     card = page.locator("#opened .result")
@@ -124,19 +143,32 @@ def test_an_image_that_is_not_kept_is_joined_if_it_is_added_again(opened: Opener
     expect(heat).to_be_disabled()
     expect(again).to_be_disabled()
     page.set_input_files("#join-file", [payload("other.png", IMAGE)])
-    expect(page.locator(".join")).to_contain_text("other.png does not match this result (different checksum).")
-    page.set_input_files("#join-file", [payload("film copy.png", FILM)])
+    differs = "other.png does not match this result (different checksum)."
+    expect(page.locator(".join")).to_contain_text(differs)
+    page.set_input_files("#pick", [payload("film copy.png", FILM), payload("other.png", IMAGE)])
+    expect(page.locator(".join")).to_have_text(f"{differs} Analyse other.png")
     expect(page.get_by_text(NOT_KEPT)).to_have_count(0)
     expect(card.locator("img.picture")).to_be_visible()
     expect(page).to_have_url(re.compile("#history/"))
     expect(again).to_be_enabled()
+    sends = card.get_by_text("Showing it sends the image to the server.")
+    expect(sends).to_be_visible()
+    assert is_unsent(page)
     heat.click()
     expect(card.locator("canvas.overlay")).to_be_visible()
+    expect(sends).to_be_hidden()
+    assert not is_unsent(page)
     page.reload()
     expect(card.get_by_role("button", name="Hide heat map")).to_be_visible()  # kept with its prediction
     page.set_input_files("#join-file", [payload("other.png", IMAGE)])
     page.get_by_role("button", name="Analyse other.png").click()
     expect(page.locator("#result-list .result")).to_contain_text("other.png")
+    page.go_back()
+    page.set_input_files("#join-file", [payload("film copy.png", FILM)])
+    expect(card.locator("img.picture")).to_be_visible()
+    again.click()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_focused()
+    assert not is_unsent(page)
 
 
 def test_a_result_of_a_retired_version_shows_what_it_holds(opened: Opener, kept: Stored) -> None:
@@ -273,9 +305,15 @@ CLAIMS = """async () => {
     const given = give(0);
     expectNone();
     await given;
+    const unused = document.getElementById("rejection-list");
+    seen.push(unused.querySelector(".reason").textContent);
+    unused.querySelector("button").click();
     expectFile(1);
     stop();
     await give(1);
+    const stopTwo = expectFile(0);
+    await give(0, 1);
+    stopTwo();
     expectFile(0, true);
     await give(0, 1, 2, 3);
     expectNone();
@@ -283,12 +321,16 @@ CLAIMS = """async () => {
 }"""
 
 
-def test_files_that_do_not_match_or_come_while_the_view_changes_are_analysed(opened: Opener, kept: Stored) -> None:
+def test_files_are_analysed_only_on_request_while_images_are_expected(opened: Opener, kept: Stored) -> None:
     page = opened(kept.url, model="chest")
     reason = "b.png, d.png do not match these results (different checksums). "
     assert page.evaluate(CLAIMS) == [
+        "Not used: the stored result was closed meanwhile, or already has its image.",
         "analyse a.png",
         "join b.png",
+        "join a.png",
+        "b.png does not match this result (different checksum).",
+        "analyse b.png",
         "join a.png",
         f"{reason}c.png cannot be opened. Choose files, not folders.",
         "analyse b.png,d.png",

@@ -58,6 +58,7 @@ def test_a_series_opens_in_its_order_with_strip_and_volume(opened: Opener, tmp_p
 
 def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opener, tmp_path: Path) -> None:
     images = slices(4)
+    images[2] = saved(np.zeros((40, 32), np.uint8), "TIFF")  # which browsers cannot show
     with stored(tmp_path, keep_names=False) as gateway:
         first, _, _, last = gateway.send_together(images[0], b"no image", *images[2:])
         page = opened(f"{gateway.url}/#history/{last['id']}", model="slices", bypass_csp=True, **PHONE)
@@ -82,6 +83,11 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         expect(note).to_contain_text("Shown: 2. Still missing: 1.")
         card.locator(".stage").press("Home")
         expect(card.get_by_role("img", name="Slice 1 of 4")).to_be_visible()
+        card.get_by_role("slider").fill("3")
+        expect(card.locator(".no-picture")).to_have_text(
+            "This browser cannot show this file. It was not sent to the server."
+        )
+        expect(card.locator("canvas.overlay")).to_be_visible()
         add(page, images[3], b"other")
         expect(note).to_have_text("slice 1.png does not match these results (different checksum). Analyse slice 1.png")
         card.locator(".stage").press("End")
