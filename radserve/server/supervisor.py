@@ -177,5 +177,5 @@ def _banner(server: Components) -> str:
     lines.append(f"  health {LOOPBACK}:{options.health_port}/ready{scrape}")
     if proxy:
         key = '-H "X-API-Key: $RADSERVE_KEY" ' if proxy.has_keys else ""
-        lines.append(f"Try: curl {key}-T {sample} {proxy.url}/predictions/{first.entry.name}")
+        lines.append(f"  curl {key}-T {sample} {proxy.url}/predictions/{first.entry.name}")
     return "\n".join(lines)

@@ -191,9 +191,7 @@ def test_a_dead_nginx_is_restarted_by_the_server(store: Path, keys: Keys, tmp_pa
             lines.append(server.process.stdout.readline())
         assert lines[0] == f"RadServe is ready at {server.url}\n"
         environment = os.environ | {"RADSERVE_KEY": keys.texts["predict"]}
-        shown = subprocess.run(
-            ["sh", "-c", lines[-1].removeprefix("Try: ")], capture_output=True, cwd=ROOT, env=environment, check=True
-        )
+        shown = subprocess.run(["sh", "-c", lines[-1]], capture_output=True, cwd=ROOT, env=environment, check=True)
         assert json.loads(shown.stdout)["model"]["name"] == NAME
         master, _ = nginx(server.process.pid)
         java = server.java()
