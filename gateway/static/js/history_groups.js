@@ -26,12 +26,12 @@ export function summarize(entries) {
   const isMask = entries[0].probability === null;
   if (counted.length === 0) return noFinding(`all ${isMask ? "slices" : "images"} are ${reasonOf(without)}`);
   const kinds = [without.filter(isDoubtfulEntry), without.filter(isUncertainEntry)].filter(({ length }) => length > 0);
-  const notes = kinds.map((kind) => `${kind.length} ${reasonOf(kind)}`);
+  const notes = kinds.map((kind) => `${kind.length} ${reasonOf(kind)}, not counted`);
   if (entries.every((entry) => entry.positive === null)) return { text: `${entries.length} results`, look: "tag", notes };
   const positive = counted.filter((entry) => entry.positive).length;
   const inDoubt = without.filter((entry) => entry.positive);
   if (positive === 0 && inDoubt.length > 0) return noFinding(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`);
-  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${counted.length}${notes.length ? " with a finding" : ""}`;
+  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${counted.length}`;
   return { text, look: positive ? "tag marked" : "tag", notes };
 }
 

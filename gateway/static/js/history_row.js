@@ -25,6 +25,9 @@ export function finding(entry) {
 /** Return a name of the image of an entry. */
 export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Image ${sha256.slice(0, 12)}`;
 
+/** Return the probability of the positive label, as everywhere on the page; that of the label, if the model decides nothing. */
+const positiveProbability = ({ positive, probability }, version) => (positive === false && (version?.labels.length ?? 2) === 2 ? 1 - probability : probability);
+
 /** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
 export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
@@ -38,7 +41,7 @@ export function row(entry, { open, remove }) {
     cell("time", make("time", { datetime: entry.time }, time)),
     cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
     cell("what", tag, notes(entry)),
-    cell("number", isShown ? percent(entry.probability) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
+    cell("number", isShown ? percent(positiveProbability(entry, version)) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
     cell("file", file && !entry.group_id ? thumbnailOf(file) : null, entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),

@@ -67,12 +67,13 @@ def test_history_pages_and_text_filter_work(history: Page) -> None:
     expect(rows).to_have_count(25)
 
 
-def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None:
+def test_rows_list_the_probability_of_the_positive_label_but_not_of_an_uncertain_result(history: Page) -> None:
     def uncertain(route: Route) -> None:
         response = route.fetch()
         document = response.json()
         document["results"][0]["certainty"] = "uncertain"
         document["results"][1]["prevalence"] = 0.001
+        document["results"][2] |= {"label": "normal", "positive": False, "probability": 0.986}
         route.fulfill(response=response, json=document)
 
     history.route("**/api/results?**", uncertain)
@@ -82,6 +83,7 @@ def test_an_uncertain_result_is_not_listed_with_its_label(history: Page) -> None
     expect(rows.first.locator(".number")).not_to_contain_text("%")
     expect(rows.nth(1).locator(".tag.marked")).to_have_text("Pneumonia pattern")
     expect(rows.nth(1).locator(".number")).to_contain_text("at 0.1% prevalence")
+    expect(rows.nth(2).locator(".number")).to_contain_text("1.4%")  # of pneumonia, as in the result
 
 
 def test_csv_has_filtered_results(history: Page, tmp_path: Path) -> None:

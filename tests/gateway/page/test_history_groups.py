@@ -131,7 +131,7 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
         [entry(), entry(group_id="other")],
     ]
     assert page.evaluate(SUMMARIES, groups) == [
-        ["Above the cut-off on 1 of 2 with a finding; 1 unlike the training images; 1 uncertain"],
+        ["Above the cut-off on 1 of 2; 1 unlike the training images, not counted; 1 uncertain, not counted"],
         ["No finding: all slices are unusual"],
         ["No finding: all images are unlike the training images or uncertain"],
         ["No finding: 1 above the cut-off, but unlike the training images"],
