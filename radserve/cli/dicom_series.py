@@ -56,6 +56,8 @@ class Masks:
         """Number of images and series with DICOM objects, as a sentence."""
         if self.pictures.dicom is None:
             return []
+        if not self._sizes and not self._single:
+            return ["No DICOM objects were written."]
         series = f"{len(self._sizes)} series of {counted(sum(self._sizes), 'slice')}, " if self._sizes else ""
         return [f"DICOM objects in {self.pictures.dicom}: {series}{counted(self._single, 'single image')}."]
 

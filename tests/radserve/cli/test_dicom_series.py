@@ -87,6 +87,22 @@ def test_other_files_and_failures_lose_no_mask(odd: Scripted, folder: Path, out:
     assert objects(out, "seg") == objects(out, "sr") == ["other", SERIES]
 
 
+def test_images_that_are_not_dicom_have_no_objects(odd: Scripted, tmp_path: Path, out: Path) -> None:
+    def png_script(request: Request) -> Reply:
+        if request.headers.get("Accept", "").startswith("image/png"):
+            return script(request)
+        result = examples.segmentation(request.body, examples.blob(40, 56)).raw
+        model, image = result["model"] | {"name": "glioma"}, result["image"] | {"format": "png"}
+        return document({**result, "model": model, "image": image})
+
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(examples.png(np.full((40, 56), number, np.uint8)))
+    odd.script = png_script
+    done = predict(odd, tmp_path, "--dicom-out", out)
+    assert (done.returncode, out.exists()) == (1, False)
+    assert "2 images analysed, 0 failed. No DICOM objects were written." in done.stderr
+
+
 def test_force_replaces_the_other_form_of_a_series(odd: Scripted, folder: Path, out: Path) -> None:
     odd.script = script
     predict(odd, folder, "--dicom-out", out, "--limit", 2)
