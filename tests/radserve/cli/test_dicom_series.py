@@ -95,10 +95,11 @@ def test_images_that_are_not_dicom_have_no_objects(odd: Scripted, tmp_path: Path
         model, image = result["model"] | {"name": "glioma"}, result["image"] | {"format": "png"}
         return document({**result, "model": model, "image": image})
 
+    (tmp_path / "films").mkdir()
     for number in range(2):
-        (tmp_path / f"{number}.png").write_bytes(examples.png(np.full((40, 56), number, np.uint8)))
+        (tmp_path / "films" / f"{number}.png").write_bytes(examples.png(np.full((40, 56), number, np.uint8)))
     odd.script = png_script
-    done = predict(odd, tmp_path, "--dicom-out", out)
+    done = predict(odd, tmp_path / "films", "--dicom-out", out)
     assert (done.returncode, out.exists()) == (1, False)
     assert "2 images analysed, 0 failed. No DICOM objects were written." in done.stderr
 
