@@ -66,6 +66,8 @@ def analysed(page: Page, name: str, image: bytes) -> Locator:
 def shades(result: Locator) -> Pixels:
     canvas = result.locator("canvas.adjusted")
     expect(canvas).to_be_visible()
+    # A change is drawn in the next frame.
+    canvas.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     return np.array(canvas.evaluate(SHADES)).reshape(FILM.shape)
 
 
