@@ -1,13 +1,11 @@
 """The pages of docs/: links, names of pages in code, and generated files."""
 
-import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from radserve.schema.json_schema import json_schema
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,8 +44,3 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             (page.parent / name).resolve() for name, _ in LINK.findall(page.read_text(encoding="utf-8")) if name
         ]
     assert reached >= set(PAGES)
-
-
-def test_the_json_schema_is_the_generated_one() -> None:
-    """Regenerate it with `python -m radserve.schema.json_schema > docs/radserve.schema.json`."""
-    assert json.loads((ROOT / "docs" / "radserve.schema.json").read_bytes()) == json_schema()
