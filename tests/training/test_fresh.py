@@ -16,6 +16,7 @@ from radserve.build.source import find_sources
 from training import lightning_modules, networks, settings
 from training.batches import plain
 from training.datasets import training_data
+from training.detector import pose
 from training.train import Options, train
 
 from .conftest import LENET, Trained, copy_archive, make_glioma
@@ -44,7 +45,9 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         copy_archive(top / "archives", "glioma-unet"), make_glioma(top / "lgg", patients=4, each=4), top / "out"
     )
     options = Options(overrides=UNET, install=True, progress=False, tracker="none")
-    train(trained.folder, trained.data, trained.out, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pose, "_STEPS", 20)  # for two detectors; `test_pose` shows what the steps of a release reach
+        train(trained.folder, trained.data, trained.out, options)
     return trained
 
 
