@@ -39,6 +39,7 @@ class Segmentation(TorchServeHandler):
                 result.prepared.sha256,
                 image.spacing,
                 image.plane,
+                image.frame,
                 None if result.assessment is None else result.assessment.status,
             ),
         )

@@ -1,7 +1,7 @@
-"""Decodes DICOM objects with one frame: a film, a slice or a colour picture.
+"""Decodes DICOM objects: a film, a slice, a colour picture, or one frame of several.
 
 Supported: every transfer syntax of `handlers.dicom.pixels.SYNTAXES`. Rejected: other transfer syntaxes (415); objects
-without pixels, several frames, masks (segmentation objects and 1-bit pixels) and float maps (422).
+without pixels, masks (segmentation objects and 1-bit pixels) and float maps (422).
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from handlers.errors import RequestError, UnreadableImageError
 from handlers.formats.image import Image, Limits
 
 if TYPE_CHECKING:
     from handlers.dicom.dataset import DicomObject
+    from handlers.dicom.frames import FrameSource
+    from handlers.dicom.multi_frame import Frame, MultiFrame
+
+_Value = TypeVar("_Value")
 
 _EXPLICIT: Final = re.compile(rb"(?:[\x02\x08]\x00..|\x00[\x02\x08]..)(?:UL|UI|CS|OB|SH|LO|DA|TM|US|SQ|UN)", re.DOTALL)
 _IMPLICIT: Final = re.compile(rb"[\x02\x08]\x00.\x00.[\x00-\x03]\x00\x00", re.DOTALL)
@@ -30,16 +35,46 @@ def recognises(data: bytes) -> bool:
 
 
 def decode(data: bytes, limits: Limits) -> Image:
-    """Decode the only frame to the gray levels or colours that a viewer shows first.
+    """Decode the only frame of an object to the gray levels or colours that a viewer shows first.
 
     Raises nothing but `RequestError`, whatever the bytes are.
     """
     # Imported with the first DICOM object: workers that never receive one start faster without pydicom.
     from handlers.dicom import dataset
 
+    return _guarded(lambda: _decode(dataset.read(data, limits), limits))
+
+
+def decode_frame(frame: Frame, limits: Limits) -> Image:
+    """Decode one frame of an object as `decode` would, if it were an object of its own."""
+    source = frame.source
+    if source.opened is None:
+        source.opened = _opened(source, limits)
+    if isinstance(source.opened, RequestError):
+        raise source.opened
+    separate = source.opened.frame(frame.number)
+    image = _guarded(lambda: _decode(separate, limits))
+    assert image.plane is not None
+    origin = replace(image.plane.origin, frame=frame.number)
+    return replace(image, plane=replace(image.plane, origin=origin), frame=frame.number)
+
+
+def _opened(source: MultiFrame, limits: Limits) -> FrameSource | RequestError:
+    from handlers.dicom.frames import FrameSource
+
     try:
-        with _silent_pydicom():
-            return _decode(dataset.read(data, limits), limits)
+        return _guarded(lambda: FrameSource.open(source.data, source.count, limits))
+    except RequestError as error:
+        return error
+
+
+def _guarded(function: Callable[[], _Value]) -> _Value:
+    """Call a function of pydicom without its warnings; raises nothing but `RequestError`."""
+    from handlers.dicom import dataset
+
+    try:
+        with silent_pydicom():
+            return function()
     except RequestError:
         raise
     except dataset.FAULTS as error:
@@ -50,7 +85,7 @@ def decode(data: bytes, limits: Limits) -> Image:
 
 
 @contextmanager
-def _silent_pydicom() -> Iterator[None]:
+def silent_pydicom() -> Iterator[None]:
     """Suppress pydicom's warnings and log records, which quote attribute values: these may identify a patient."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled

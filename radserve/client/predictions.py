@@ -20,6 +20,7 @@ from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
+from radserve.schema.response import image_indices
 from radserve.schema.segmentation import Segmentation, Series
 
 Kind = Literal["predictions", "explanations"]
@@ -41,6 +42,23 @@ def predict(
 
     def parse(reply: httpx.Response) -> Prediction | Segmentation:
         return validation.result(response.document(reply), expected).showing(picture_of(image))
+
+    return _post("predictions", name, version, *_body(image), conditions, parse)
+
+
+def predict_frames(
+    name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
+) -> Call[list[Result]]:
+    """Return the call that analyses one file, and gives a result for each of its frames."""
+    expected = requested(name, version, image, conditions)
+
+    def parse(reply: httpx.Response) -> list[Result]:
+        document = response.document(reply)
+        if isinstance(document, dict) and "predictions" in document:
+            results = validation.result_list(document, [expected])
+        else:
+            results = [validation.result(document, expected)]
+        return [item.showing(picture_of(image)) for item in results]
 
     return _post("predictions", name, version, *_body(image), conditions, parse)
 
@@ -79,7 +97,7 @@ def predict_batch(
 
     def parse(reply: httpx.Response) -> list[Result]:
         results = validation.result_list(response.document(reply), expected)
-        return [item.showing(picture_of(image)) for item, image in zip(results, images, strict=True)]
+        return _showing(results, images)
 
     return _post("predictions", name, version, _instances(images), _JSON, conditions, parse)
 
@@ -94,11 +112,16 @@ def predict_series(
 
     def parse(reply: httpx.Response) -> Series:
         series = validation.series(response.document(reply), expected)
-        for item, image in zip(series.predictions, slices, strict=True):
-            item.showing(picture_of(image))
+        _showing(series.predictions, slices)
         return series
 
     return _post("predictions", name, version, _instances(slices), _JSON, conditions, parse)
+
+
+def _showing(results: Sequence[Result], images: Sequence[EncodedImage]) -> list[Result]:
+    return [
+        item.showing(picture_of(images[index])) for item, index in zip(results, image_indices(results), strict=True)
+    ]
 
 
 def batches(images: Iterable[Source], limit: int) -> Iterator[list[EncodedImage] | RejectedImage]:
