@@ -107,7 +107,7 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
 
 
 def _read(body: RequestBody) -> tuple[list["Source"], int]:
-    """Return the valid DICOM images without pixels, and the number of all images.
+    """Return the valid DICOM images without pixels, and the number of all images and frames.
 
     Raises DicomError if no image can be DICOM, or the only one is invalid.
     """
@@ -123,7 +123,9 @@ def _read(body: RequestBody) -> tuple[list["Source"], int]:
         types.add(images.media_type(content))
         if content[128:132] == b"DICM":
             try:
-                sources.append(read(content))
+                source = read(content)
+                sources.append(source)
+                count += source.frames - 1
             except DicomError as error:
                 fault = error  # of several images, the model server rejects it
     if types and all(item.startswith("image/") for item in types):
