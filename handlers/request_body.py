@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from typing import Any, Final, TypeVar
 
 from handlers import repair
-from handlers.dicom import multi_frame
+from handlers.dicom import reader
 from handlers.dicom.budgeted_stream import ReadBudget
 from handlers.dicom.multi_frame import Frame, MultiFrame
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
@@ -108,7 +108,7 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
 def _split_frames(body: RequestBody, limits: BodyLimits) -> RequestBody:
     """Replace each DICOM object with several frames by its frames, in order."""
     budget = ReadBudget(_COUNTING_READS)
-    counts = [multi_frame.count(image, budget) if isinstance(image, bytes) else 1 for image in body.images]
+    counts = [reader.count_frames(image, budget) if isinstance(image, bytes) else 1 for image in body.images]
     if max(counts, default=1) == 1:
         return body
     if sum(counts) > limits.images:

@@ -1,4 +1,4 @@
-"""Counts the frames of a DICOM object, and describes one of them; imports no pydicom.
+"""A DICOM object with several frames, and one of them; imports no pydicom.
 
 `handlers.dicom.reader` decodes a frame, `handlers.dicom.frames` separates it from the others.
 """
@@ -6,19 +6,12 @@
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from handlers.dicom import reader
 from handlers.errors import RequestError
 
 if TYPE_CHECKING:
-    from handlers.dicom.budgeted_stream import ReadBudget
     from handlers.dicom.frames import FrameSource
-
-_MAX_HEADER: Final = 4 * 1024 * 1024
-"""Bytes in which the number of frames must be; what precedes it has some hundred kB at most."""
-_NUMBER_OF_FRAMES: Final = (b"\x28\x00\x08\x00", b"\x00\x28\x00\x08")
-_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 
 
 @dataclass(eq=False)
@@ -46,17 +39,3 @@ class Frame:
 
     source: MultiFrame
     number: int
-
-
-def count(data: bytes, budget: "ReadBudget") -> int:
-    """Return the number of frames that a file declares; 1 if it is no DICOM object, or the number is unreadable.
-
-    Reads nothing after the number, within a budget that the files of a request share.
-    """
-    head = data[:_MAX_HEADER]
-    if not reader.recognises(head) or not any(tag in head for tag in (*_NUMBER_OF_FRAMES, _DEFLATED)):
-        return 1
-    from handlers.dicom import frames
-
-    with reader.silent_pydicom():
-        return frames.count(head, budget)

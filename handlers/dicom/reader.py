@@ -18,6 +18,7 @@ from handlers.errors import RequestError, UnreadableImageError
 from handlers.formats.image import Image, Limits
 
 if TYPE_CHECKING:
+    from handlers.dicom.budgeted_stream import ReadBudget
     from handlers.dicom.dataset import DicomObject
     from handlers.dicom.frames import FrameSource
     from handlers.dicom.multi_frame import Frame, MultiFrame
@@ -28,10 +29,29 @@ _EXPLICIT: Final = re.compile(rb"(?:[\x02\x08]\x00..|\x00[\x02\x08]..)(?:UL|UI|C
 _IMPLICIT: Final = re.compile(rb"[\x02\x08]\x00.\x00.[\x00-\x03]\x00\x00", re.DOTALL)
 """First element of a data set: short, and of group 0002 or 0008."""
 
+_MAX_HEADER: Final = 4 * 1024 * 1024
+"""Bytes in which the number of frames must be; what precedes it has some hundred kB at most."""
+_NUMBER_OF_FRAMES: Final = (b"\x28\x00\x08\x00", b"\x00\x28\x00\x08")
+_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+
 
 def recognises(data: bytes) -> bool:
     """Whether the bytes start as a DICOM file, or as a data set without preamble (PS3.10 section 7.1)."""
     return data[128:132] == b"DICM" or bool(_EXPLICIT.match(data) or _IMPLICIT.match(data))
+
+
+def count_frames(data: bytes, budget: ReadBudget) -> int:
+    """Return the number of frames that a file declares; 1 if it is no DICOM object, or the number is unreadable.
+
+    Reads nothing after the number, within a budget that the files of a request share.
+    """
+    head = data[:_MAX_HEADER]
+    if not recognises(head) or not any(tag in head for tag in (*_NUMBER_OF_FRAMES, _DEFLATED)):
+        return 1
+    from handlers.dicom import frames
+
+    with _silent_pydicom():
+        return frames.count(head, budget)
 
 
 def decode(data: bytes, limits: Limits) -> Image:
@@ -73,7 +93,7 @@ def _guarded(function: Callable[[], _Value]) -> _Value:
     from handlers.dicom import dataset
 
     try:
-        with silent_pydicom():
+        with _silent_pydicom():
             return function()
     except RequestError:
         raise
@@ -85,7 +105,7 @@ def _guarded(function: Callable[[], _Value]) -> _Value:
 
 
 @contextmanager
-def silent_pydicom() -> Iterator[None]:
+def _silent_pydicom() -> Iterator[None]:
     """Suppress pydicom's warnings and log records, which quote attribute values: these may identify a patient."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled

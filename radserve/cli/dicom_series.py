@@ -34,7 +34,7 @@ class Masks:
         elif outcome.mask is not None:
             self._series.setdefault(outcome.mask.header.dataset.SeriesInstanceUID, []).append(outcome.mask)
         else:
-            self._single += outcome.without_dicom is None
+            self._single += outcome.without_dicom is None and outcome.frame in (None, 1)
 
     def write(self, listed: Sequence[Source]) -> int:
         """Write all masks; return how many images have none. `listed` are the images of the command line."""

@@ -52,7 +52,8 @@ class Table(Report):
             self._notes.update(outcome.result.notes)
         if isinstance(outcome.result, Prediction) and outcome.result.prevalence is not None:
             self._prevalence.add(outcome.result.prevalence)
-        self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
+        name = outcome.file if outcome.frame is None else f"{outcome.file} frame {outcome.frame}"
+        self._rows.append({"File": safe(name)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
     def flush(self) -> None:

@@ -78,8 +78,7 @@ class AsyncClient:
     ) -> Results:
         """Send one file; return a result for each frame; see `Client.predict_frames`."""
         call = predictions.predict_frames(name, version, await self._read(image), stated)
-        results = await self._connection.send(call)
-        return Results(results)
+        return Results(*await self._connection.send(call))
 
     async def explain(
         self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]

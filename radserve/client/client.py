@@ -113,10 +113,9 @@ class Client:
     def predict_frames(
         self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
     ) -> Results:
-        """Send one file; return a result for each frame, or a rejection. Of most files, it is the only one."""
+        """Send one file; return a result or rejection for each frame: of most files, one. A series has a volume."""
         call = predictions.predict_frames(name, version, self._read(image), stated)
-        results = self._connection.send(call)
-        return Results(results)
+        return Results(*self._connection.send(call))
 
     def explain(
         self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]

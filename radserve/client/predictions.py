@@ -21,7 +21,7 @@ from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
 from radserve.schema.response import image_indices
-from radserve.schema.segmentation import Segmentation, Series
+from radserve.schema.segmentation import Segmentation, Series, Volume
 
 Kind = Literal["predictions", "explanations"]
 View = Literal["mask", "map", "overlay", "image"]
@@ -48,17 +48,16 @@ def predict(
 
 def predict_frames(
     name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
-) -> Call[list[Result]]:
-    """Return the call that analyses one file, and gives a result for each of its frames."""
+) -> Call[tuple[list[Result], Volume | None]]:
+    """Return the call that analyses one file, and gives a result for each of its frames, and their volume."""
     expected = requested(name, version, image, conditions)
 
-    def parse(reply: httpx.Response) -> list[Result]:
+    def parse(reply: httpx.Response) -> tuple[list[Result], Volume | None]:
         document = response.document(reply)
-        if isinstance(document, dict) and "predictions" in document:
-            results = validation.result_list(document, [expected])
-        else:
-            results = [validation.result(document, expected)]
-        return [item.showing(picture_of(image)) for item in results]
+        if not (isinstance(document, dict) and "predictions" in document):
+            return [validation.result(document, expected).showing(picture_of(image))], None
+        results = [item.showing(picture_of(image)) for item in validation.result_list(document, [expected])]
+        return results, validation.series(document, [expected]).volume if "volume" in document else None
 
     return _post("predictions", name, version, *_body(image), conditions, parse)
 
