@@ -20,10 +20,12 @@ from pydicom.dataset import Dataset
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.history.sqlite import SqliteHistory
 from radserve.dicom.objects import encode
+from radserve.schema.segmentation import Segmentation
 from tests.gateway.api.test_predictions import instances, post
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend, json_response, respond
 from tests.radserve.dicom import examples
+from tests.radserve.dicom.test_frames import enhanced, series
 
 Script = Callable[[ModelRequest], ModelResponse]
 ALL = 'multipart/related; type="application/dicom"'
@@ -123,6 +125,23 @@ def test_the_slices_of_a_series_are_answered_as_one_segmentation() -> None:
     report, mask = parts(post(script, path, content=body, headers=headers | {"Accept": ALL}))
     assert (report.Modality, mask.Modality) == ("SR", "SEG")
     assert b"1 of 3 slices were not analysed." in encode(report)
+
+
+def test_the_frames_of_an_object_are_answered_as_one_segmentation() -> None:
+    content = enhanced(3)
+    answer = series(content, [True, None, True])
+
+    def script(request: ModelRequest) -> ModelResponse:
+        items = [
+            document(item, "slices") if isinstance(item, Segmentation) else item.model_dump(exclude_none=True)
+            for item in answer.predictions
+        ]
+        return json_response({"predictions": items, "volume": answer.volume.model_dump(exclude_none=True)})
+
+    report, mask = parts(send(script, content, ALL))
+    assert (report.Modality, mask.Modality, mask.NumberOfFrames) == ("SR", "SEG", 2)
+    refused = send(script, content, "application/dicom; type=sc")
+    assert (refused.status_code, "no object of the requested type" in refused.text) == (406, True)
 
 
 def test_a_json_body_gets_objects_of_its_image() -> None:
