@@ -43,7 +43,7 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     card = page.locator(".result.series")
     expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 5 slices")
     expect(card.locator(".volume")).to_have_text(
-        f"Marked volume (not validated): {measured_volume['ml']:.2f} ml, from the areas and the positions of the "
+        f"Marked volume (not validated): {measured_volume['ml']:.1f} ml, from the areas and the positions of the "
         "frames. Do not measure with it."
     )
     expect(card.locator(".place")).to_have_text("3 of 5")  # the largest mask
