@@ -73,6 +73,8 @@ def decode_frame(frame: Frame, limits: Limits) -> Image:
     if isinstance(source.opened, RequestError):
         raise source.opened
     separate = source.opened.frame(frame.number)
+    if frame.number == source.count:
+        source.opened = None  # frees the memory of an object whose request has others
     image = _guarded(lambda: _decode(separate, limits))
     assert image.plane is not None
     origin = replace(image.plane.origin, frame=frame.number)

@@ -29,7 +29,10 @@ def validate(model: type[M], document: object) -> M:
 def result(document: object, request: RequestedImage) -> Prediction | Segmentation:
     """Validate the response to one image, its model and its image; raises InvalidResponseError."""
     if isinstance(document, dict) and "predictions" in document:
-        raise _invalid("it holds results of several images; use predict_frames for a multi-frame object")
+        raise _invalid(
+            "it holds results of several images; use predict_frames for a multi-frame object, predict_series for a zip "
+            "of slices"
+        )
     return _matching(_validate(RESULT, document), request)
 
 

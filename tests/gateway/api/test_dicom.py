@@ -138,9 +138,10 @@ def test_the_frames_of_an_object_are_answered_as_one_segmentation() -> None:
         ]
         return json_response({"predictions": items, "volume": answer.volume.model_dump(exclude_none=True)})
 
-    report, mask = parts(send(script, content, ALL))
+    path = "/api/predictions/slices"
+    report, mask = parts(post(script, path, content=content, headers={"Accept": ALL}))
     assert (report.Modality, mask.Modality, mask.NumberOfFrames) == ("SR", "SEG", 2)
-    refused = send(script, content, "application/dicom; type=sc")
+    refused = post(script, path, content=content, headers={"Accept": "application/dicom; type=sc"})
     assert (refused.status_code, "no object of the requested type" in refused.text) == (406, True)
 
 

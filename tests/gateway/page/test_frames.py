@@ -59,7 +59,6 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
         np.testing.assert_allclose(np.reshape(pixels, (64, 64, 4))[..., 0], expected, atol=1)
     assert len(sent) == 1  # no picture of a frame is requested
     expect(card.get_by_role("button", name="DICOM")).to_be_visible()
-    page.screenshot(path="/tmp/frames17-page.png", full_page=True)  # TEMP
     assert faults(page) == []
 
     entries[1]["image"]["frame"] = 3
