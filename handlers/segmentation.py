@@ -39,8 +39,8 @@ class Segmentation(TorchServeHandler):
                 result.prepared.sha256,
                 image.spacing,
                 image.plane,
-                image.frame,
                 None if result.assessment is None else result.assessment.status,
+                image.frame,
             ),
         )
 

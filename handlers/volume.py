@@ -36,8 +36,8 @@ class Slice:
     sha256: str  # of its file
     spacing: tuple[float, float] | None  # (row, column) distance of pixels in mm, where known
     plane: Plane | None  # position of the slice, where known
-    frame: int | None = None  # of the file, where it has several
     status: Status | None = None  # compared with the training images; None if it is not
+    frame: int | None = None  # of the file, where it has several
 
 
 def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
