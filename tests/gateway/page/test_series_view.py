@@ -118,7 +118,7 @@ def swipe(page: Page, stage: Locator, left: int) -> None:
 def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener, static_gateway: Gateway) -> None:
     page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **PHONE)
     files = stack([0, 8, 16, 24, 40, 48])
-    files[1] = slice_dicom(8, 99, HighBit=3)  # rejected
+    files[1] = slice_dicom(8, 99, BitsStored=0)  # rejected
     other = slice_dicom(8, 1, SeriesInstanceUID="1.2.3.4.5.6")
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate([*files, other])))
     expect(page.locator(".result")).to_have_count(2)  # the slice of the other series is alone
@@ -180,7 +180,7 @@ def test_numbered_images_are_offered_as_series_without_volume_and_a_rejected_one
     expect(card.locator("img.picture")).to_be_visible()
     page.evaluate("scrollTo(0, 1e6)")
     assert page.evaluate("scrollY") > 300
-    choose(page, *(payload(f"{index}.dcm", slice_dicom(index, index, HighBit=3)) for index in range(3)))
+    choose(page, *(payload(f"{index}.dcm", slice_dicom(index, index, BitsStored=0)) for index in range(3)))
     expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
 
 
