@@ -78,7 +78,8 @@ def test_an_unusual_image_has_no_result_and_an_uncertain_one_does(
     }
     odd.script = lambda request: document(prediction(request.body, **changes.get(request.body, {})))
     path = tmp_path_factory.mktemp("results") / (out or "")
-    done = _predict(odd.url, films, *(["--out", path] if out else []))
+    arguments: list[str | Path] = ["--out", path] if out else []
+    done = _predict(odd.url, films, *arguments)
     counts = "3 images analysed (1 no result: unusual image; 1 uncertain: no reliable label), 0 failed."
     assert done.stderr.splitlines()[-1] == counts + (f" Results: {path}" if out else "")
     assert done.returncode == 1
