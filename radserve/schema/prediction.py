@@ -14,7 +14,7 @@ from radserve.schema import columns, html, plot
 from radserve.schema.domain import Domain, Repair
 from radserve.schema.history import HistoryState
 from radserve.schema.origin import WithOrigin
-from radserve.schema.percentage import percentage
+from radserve.schema.percentage import comparison, percentage
 from radserve.schema.png import GrayPng
 from radserve.schema.types import ROUNDING, Amount, Document, Fraction, Millimetres, PixelLength, Sha256, Text
 
@@ -28,6 +28,8 @@ _DOMAIN: Final = {
     "unusual": "Unusual image: do not rely on the label.",
     "unlike": "Unlike the training images: do not rely on the label.",
 }
+_NO_RESULT: Final = {"unusual": "no result: unusual image", "unlike": "no result: unlike the training images"}
+_UNCERTAIN: Final = "uncertain: no reliable label"
 _BARS: Final = 5  # labels that a notebook shows
 
 PROBABILITY_SUM_TOLERANCE: Final = 0.01  # how far the probabilities may sum from 1: they may be rounded to two digits
@@ -124,6 +126,21 @@ class ImageResult(WithOrigin):
             reasons.append(_DOMAIN[str(self.domain.status)])
         return tuple(reasons)
 
+    @property
+    def verdict(self) -> str:
+        """What tables print: the label, or why the label is not a result. A `warning` does not change it."""
+        return self.label if self.domain is None else _NO_RESULT.get(str(self.domain.status), self.label)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the label, certain or not, is a result: the image is not unlike the training images, nor unusual."""
+        return self.domain is None or not self.domain.is_doubtful
+
+    @property
+    def output(self) -> str:
+        """What the model computed, in words, also if it is not a result."""
+        return self._finding
+
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with one row; `Results` has one for many. Raises InvalidCallError without pandas."""
         return columns.frame([self.row()])
@@ -136,7 +153,7 @@ class ImageResult(WithOrigin):
         """Draw the image, if it is known, with the mask or heat map; raises InvalidCallError without matplotlib."""
         overlay, size = self._overlay, (self.image.width, self.image.height)
         pixels = None if overlay is None else overlay.pixels
-        title = "\n".join([*self.doubts, f"Model output: {self._finding}" if self.doubts else self._finding])
+        title = "\n".join([*self.doubts, f"Model output: {self.output}" if self.doubts else self.output])
         return plot.draw(ax or plot.new_axes(), self._picture(), self.repair, pixels, size, title)
 
     def _repr_html_(self) -> str:
@@ -237,18 +254,44 @@ class Prediction(ImageResult):
         return (*super().doubts, *(["Uncertain: do not rely on the label."] if self.is_uncertain else []))
 
     @property
+    def verdict(self) -> str:
+        """What tables print: the label, or why the label is not a result. A `warning` does not change it."""
+        return _UNCERTAIN if self.is_uncertain and self.has_result else super().verdict
+
+    @property
+    def positive_label(self) -> str | None:
+        """Label that the cut-off is about; None if the model has none, or not two labels."""
+        if self.positive is None or len(self.probabilities) != 2:
+            return None
+        return next(label for label in self.probabilities if (label == self.label) is self.positive)
+
+    @property
+    def positive_probability(self) -> float | None:
+        """Calibrated probability of `positive_label`, which is compared with `threshold`."""
+        return None if self.positive_label is None else self.probabilities[self.positive_label]
+
+    @property
+    def output(self) -> str:
+        """What the model computed, in words, also if it is not a result: `normal: pneumonia 1.4%, cut-off 49.3%`."""
+        if self.positive_label is None:
+            return self._finding
+        text = comparison(self.positive_label, self.probabilities[self.positive_label], self.threshold)
+        return text if self.positive else f"{self.label}: {text}"
+
+    @property
     def _finding(self) -> str:
         if self.positive is None:
             return f"{self.label}, {percentage(self.probability)}"
-        return f"{self.label}: {'at or above' if self.positive else 'below'} the cut-off"
+        if self.positive or self.positive_label is None:
+            return f"{self.label}: {'at or above' if self.positive else 'below'} the cut-off"
+        return f"{self.label}: {self.positive_label} below the cut-off"
 
     def _bars(self) -> list[str]:
         """Return one bar for two labels, that of the label with the cut-off; else one for each probable label."""
+        if self.positive_label is not None:
+            return [html.bar(self.positive_label, self.probabilities[self.positive_label], self.threshold)]
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
-        if self.threshold is None or len(ranked) != 2:
-            return [html.bar(label, probability) for label, probability in ranked[:_BARS]]
-        label = next(label for label in self.probabilities if (label == self.label) is self.positive)
-        return [html.bar(label, self.probabilities[label], self.threshold)]
+        return [html.bar(label, probability) for label, probability in ranked[:_BARS]]
 
     @model_validator(mode="after")
     def _check_certainty(self) -> Self:

@@ -149,5 +149,6 @@ def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules:
         ("", "", "", ""),
         ("well", "0.8", "", ""),
     ]
+    assert [(row["positive_label"], row["positive_probability"]) for row in rows[-2:]] == [("", ""), ("ill", "0.2")]
     assert [row["notes"] for row in rows] == ["Equal. Small.", "", "", "", ""]
     assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]
