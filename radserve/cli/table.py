@@ -50,8 +50,9 @@ class Table(Report):
             self._models.add(outcome.result.model)
             self._unchecked.update(outcome.result.unchecked)
             self._notes.update(outcome.result.notes)
-        if isinstance(outcome.result, Prediction) and outcome.result.prevalence is not None:
-            self._prevalence.add(outcome.result.prevalence)
+        if isinstance(outcome.result, Prediction):
+            self._prevalence.update(filter(None, [outcome.result.prevalence]))
+            self._notes.update(filter(None, [outcome.result.contradiction]))
         self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 

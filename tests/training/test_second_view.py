@@ -1,0 +1,90 @@
+"""Second views: which images get one, and what it changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from torch import nn
+
+from handlers.certainty import Certainty
+from handlers.recipe import Recipe
+from handlers.threshold import Decision, decide
+from training import recalibration, second_view, uncertainty
+from training.batches import Images
+from training.datasets import Example
+from training.second_view import Views
+from training.settings import Settings
+
+GROUPS = ("A", "A", "A", "B", "C", "D", "E")
+IMAGES = Images(torch.empty(7, 0), torch.tensor([1, 0, 0, 1, 1, 0, 0]), GROUPS)
+
+
+class Brightness(nn.Module):
+    """Calls a bright image positive."""
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        gap = values.flatten(1).mean(1)
+        return {"logits": torch.stack([0 * gap, gap], 1)}
+
+
+def test_every_group_weighs_the_same_in_the_limit(recipe: Recipe) -> None:
+    brightness = np.array([0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5])
+    views = Views(brightness, np.zeros((7, 2), np.float32))
+    limits = [second_view.fit(recipe, views, IMAGES, share, "x").second_view for share in (0.3, 0.5)]
+    assert [round(limit.darker_than, 6) for limit in limits if limit] == [0.2, 0.3]
+    assert limits[0] is not None
+    assert limits[0].fitted == "30% quantile of the brightness of x, each patient or group with the same weight."
+
+
+def test_the_second_view_of_every_image_is_collected(recipe: Recipe, tmp_path: Path) -> None:
+    examples = []
+    for level in (60, 240):
+        path = tmp_path / f"{level}.png"
+        Pillow.fromarray(np.tile(np.linspace(0, level, 300).astype(np.uint8), (280, 1))).save(path)
+        examples.append(Example(str(level), path, "normal", str(level), "0" * 64))
+    views = second_view.collect(Brightness(), recipe, examples)
+    assert views.brightness[0] < 0.1 * views.brightness[1]
+    np.testing.assert_allclose(views.logits[0], views.logits[1], atol=0.05)  # both are brightened to white
+    limited = recipe.model_copy(update={"second_view": None})
+    assert views.due(limited) == [None, None]
+    section = second_view.fit(recipe, views, IMAGES.take(np.array([0, 3])), 0.5, "x")
+    first, second = views.due(section)
+    assert second is None
+    assert first is not None
+
+
+def test_a_decision_is_measured_with_a_limit_of_other_patients(recipe: Recipe) -> None:
+    random = np.random.default_rng(1)
+    targets = np.arange(300) % 2
+    gap = random.normal(np.where(targets == 1, 1.5, -1.5), 1.5)
+    logits = np.column_stack([0 * gap, gap]).astype(np.float32)
+    images = Images(torch.empty(300, 0), torch.tensor(targets), tuple(map(str, range(300))))
+    views = Views(random.random(300), -logits)  # each second view contradicts its image
+    settings = Settings(data="test", sensitivity=0.9, second_view=0.2)
+    before, after = (recalibration.cross_fitted(recipe, settings, logits, images, each) for each in (None, views))
+    measured = second_view.measure(recipe, before, after, images, seed=1)
+    assert measured["second_view"].value == pytest.approx(0.2, abs=0.02)
+    assert 0.1 < measured["second_view_uncertain"].value <= measured["second_view"].value
+    assert measured["second_view_right"].value > 0.8
+    kept = recalibration.cross_fitted(recipe, Settings(data="test", sensitivity=0.9), logits, images, views)
+    assert [item.certainty for item in kept] == [item.certainty for item in before]  # the recipe has no limit
+
+
+def test_without_a_second_view_that_contradicts_nothing_is_measured_as_right(recipe: Recipe) -> None:
+    sure = Certainty("certain", ("normal",), 0.9)
+    decisions = [Decision("normal", {"normal": 1.0, "pneumonia": 0.0}, positive=False, threshold=0.5, certainty=sure)]
+    measured = second_view.measure(recipe, 7 * decisions, 7 * decisions, IMAGES, seed=1)
+    assert (measured["second_view"].value, measured["second_view_uncertain"].value) == (0, 0)
+    assert np.isnan(measured["second_view_right"].value)
+
+
+def test_decisions_are_those_of_the_server(recipe: Recipe) -> None:
+    logits = np.array([[0, 5], [0, 5]], np.float32)
+    views = Views(np.array([0.1, 0.5]), -logits)
+    gated = second_view.fit(recipe, views, IMAGES.take(np.array([0, 3])), 0.5, "x")
+    first, second = uncertainty.decisions(gated, logits, views)
+    assert (first, second) == (decide(logits[0], gated, -logits[0]), decide(logits[1], gated))
+    assert first.certainty is not None
+    assert first.certainty.second_label == "normal"
