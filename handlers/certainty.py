@@ -15,7 +15,7 @@ class Certainty:
     status: Literal["certain", "uncertain"]
     prediction_set: tuple[str, ...]  # in the recipe's order; may be empty
     level: float
-    second_label: str | None = None  # of the second view; None without one
+    second_label: str | None = None  # of the second pass; None without one
 
     @property
     def document(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def certainty(label: str, probabilities: Mapping[str, float], decision: Decision
 
 
 def with_second_label(first: Certainty, label: str, second: str, labels: Sequence[str]) -> Certainty:
-    """Return the certainty of an image whose second view has the label `second`: uncertain unless it is `label`."""
+    """Return the certainty of an image whose second pass has the label `second`: uncertain unless it is `label`."""
     if second == label:
         return replace(first, second_label=second)
     return Certainty("uncertain", tuple(labels), first.level, second)

@@ -12,7 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers import repair, second_view, suitability
+from handlers import repair, second_pass, suitability
 from handlers.domain.assessment import Assessment
 from handlers.domain.detector import Detector
 from handlers.engine import Engine
@@ -60,7 +60,7 @@ class Result:
     prepared: PreparedImage
     outputs: _Row
     assessment: Assessment | None = None  # None without a detector
-    second_logits: NDArray[np.float32] | None = None  # of the second view; None without one
+    second_logits: NDArray[np.float32] | None = None  # of the second pass; None without one
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Pipeline:
     required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
     exempt: str | None = None  # ... but this one: SHA-256 of the archive's synthetic sample
     detector: Detector | None = None  # None if no image is compared with the training images
-    rejects_unlike: bool = False  # whether those unlike the training images are rejected, so need no second view
+    rejects_unlike: bool = False  # whether those unlike the training images are rejected, so need no second pass
 
     def prepare(
         self,
@@ -155,7 +155,7 @@ class Pipeline:
             row if isinstance(row, RequestError) else attempt("checking this image", self._assess, item, row)
             for item, row in zip(items, rows, strict=True)
         ]
-        return results if self.recipe.second_view is None else self._with_second_views(results)
+        return results if self.recipe.second_pass is None else self._with_second_passes(results)
 
     def _forward(self, tensors: list[NDArray[np.float32]], names: Sequence[str]) -> list[_Row | RequestError]:
         try:
@@ -169,25 +169,25 @@ class Pipeline:
             return [model_error(error)]
         return [{name: value[row] for name, value in outputs.items()} for row in range(len(tensors))]
 
-    def _with_second_views(self, results: list[Result | RequestError]) -> list[Result | RequestError]:
-        """Run the second views of the dark images together; where one fails, its image has no result."""
-        views = [
-            item if isinstance(item, RequestError) else attempt("brightening this image", self._second_view, item)
+    def _with_second_passes(self, results: list[Result | RequestError]) -> list[Result | RequestError]:
+        """Run the second passes of the dark images together; where one fails, its image has no result."""
+        inputs = [
+            item if isinstance(item, RequestError) else attempt("brightening this image", self._second_input, item)
             for item in results
         ]
-        due = [view for view in views if isinstance(view, np.ndarray)]
+        due = [view for view in inputs if isinstance(view, np.ndarray)]
         rows = iter(self._forward(due, ("logits",)) if due else ())
-        outcomes = [next(rows) if isinstance(view, np.ndarray) else view for view in views]
+        outcomes = [next(rows) if isinstance(view, np.ndarray) else view for view in inputs]
         return [_joined(item, outcome) for item, outcome in zip(results, outcomes, strict=True)]
 
-    def _second_view(self, result: Result) -> NDArray[np.float32] | None:
-        """Return the network's input of the second view; None for an image that gets none."""
+    def _second_input(self, result: Result) -> NDArray[np.float32] | None:
+        """Return the network's input of the second pass; None for an image that gets none."""
         spec, assessed = self.recipe.input, result.assessment
         if self.rejects_unlike and assessed is not None and assessed.status == "unlike":
             return None
-        if not second_view.is_due(result.prepared.tensor, spec, self.recipe.second_view):
+        if not second_pass.is_due(result.prepared.tensor, spec, self.recipe.second_pass):
             return None
-        return preprocess(second_view.copy(result.prepared.image, spec), spec)
+        return preprocess(second_pass.copy(result.prepared.image, spec), spec)
 
     def _assess(self, prepared: PreparedImage, outputs: _Row) -> Result:
         if self.detector is None:

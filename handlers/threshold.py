@@ -26,7 +26,7 @@ class Decision:
 
 
 def decide(logits: NDArray[np.float32], recipe: Recipe, second: NDArray[np.float32] | None = None) -> Decision:
-    """Decide on one image from its logits, shape (recipe.outputs,), and those of its second view, if it has one."""
+    """Decide on one image from its logits, shape (recipe.outputs,), and those of its second pass, if it has one."""
     decision = _decide(logits, recipe)
     if second is None or decision.certainty is None:
         return decision

@@ -13,7 +13,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, recalibration, reference, second_view, settings, uncertainty, weights
+from training import evaluators, networks, recalibration, reference, second_pass, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.files import write_report
@@ -25,7 +25,7 @@ from training.evaluators.evaluator import Evaluation, Logits
 from training.external import predictor
 from training.metrics import binary, bootstrap, report
 from training.metrics.report import Report
-from training.second_view import Views
+from training.second_pass import Passes
 from training.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
         metrics["external"] = kept
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
-    views = None if recipe.second_view is None else second_view.collect(network, recipe, images.examples)
-    metrics |= certainty_metrics(recipe, config, logits, images.measured, views)
+    passes = None if recipe.second_pass is None else second_pass.collect(network, recipe, images.examples)
+    metrics |= certainty_metrics(recipe, config, logits, images.measured, passes)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
     if options.part == "validation":
         metrics["reference"] = reference.of_predictions(recipe, logits)
@@ -186,7 +186,7 @@ def _stress(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any
 
 
 def certainty_metrics(
-    recipe: Recipe, config: Settings, logits: Logits, images: Images, views: Views | None
+    recipe: Recipe, config: Settings, logits: Logits, images: Images, passes: Passes | None
 ) -> dict[str, Any]:
     """Measure the prediction sets, cross-fitted, so that no image is measured with values that it was used to fit."""
     if recipe.uncertainty is None:
@@ -197,11 +197,11 @@ def certainty_metrics(
         _log.warning("certainty is not measured: every label needs %d patients or groups", needed)
         return {}
     config = config.model_copy(update={"level": level})
-    results = recalibration.cross_fitted(recipe, config, logits, images, views)
+    results = recalibration.cross_fitted(recipe, config, logits, images, passes)
     intervals = uncertainty.measure(recipe, results, images, config.seed)
-    if views is not None:
+    if passes is not None:
         before = recalibration.cross_fitted(recipe, config, logits, images)
-        intervals |= second_view.measure(recipe, before, results, images, config.seed)
+        intervals |= second_pass.measure(recipe, before, results, images, config.seed)
     return {"certainty": {name: interval.to_json() for name, interval in intervals.items()}}
 
 

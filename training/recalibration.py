@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from handlers.recipe import Recipe
 from handlers.threshold import Decision
-from training import second_view, uncertainty
+from training import second_pass, uncertainty
 from training.batches import Images
 from training.evaluators.binary import BinaryEvaluator
 from training.evaluators.evaluator import Logits
-from training.second_view import Views
+from training.second_pass import Passes
 from training.settings import Settings
 
 FOLDS: Final = 5
@@ -25,7 +25,7 @@ _ROUNDING: Final = 1e-9
 def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str, split: str) -> Recipe:
     """Return the recipe with bias, temperature, threshold and quantiles of labelled images.
 
-    The margin is kept, and so is the brightness below which an image gets a second view.
+    The margin is kept, and so is the brightness below which an image gets a second pass.
     """
     evaluator, previous = BinaryEvaluator(), recipe
     bias = round(evaluator.bias_offset(logits, images), 4)
@@ -37,11 +37,11 @@ def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sa
 
 
 def cross_fitted(
-    recipe: Recipe, settings: Settings, logits: Logits, images: Images, views: Views | None = None
+    recipe: Recipe, settings: Settings, logits: Logits, images: Images, passes: Passes | None = None
 ) -> list[Decision]:
     """Decide on each image with a recipe that is refitted without the images of its patient, in `FOLDS` parts.
 
-    The brightness below which an image gets a second view is refitted too, if the settings have a share of them.
+    The brightness below which an image gets a second pass is refitted too, if the settings have a share of them.
     """
     fold = folds(images, settings.seed)
     results: dict[int, Decision] = {}
@@ -49,9 +49,9 @@ def cross_fitted(
         own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
         rest = images.take(others)
         fitted = refit(recipe, settings, logits[others], rest, "the other folds", "0" * 64)
-        if views is not None and settings.second_view is not None:
-            fitted = second_view.fit(fitted, views.take(others), rest, settings.second_view, "the other folds")
-        decided = uncertainty.decisions(fitted, logits[own], None if views is None else views.take(own))
+        if passes is not None and settings.second_pass is not None:
+            fitted = second_pass.fit(fitted, passes.take(others), rest, settings.second_pass, "the other folds")
+        decided = uncertainty.decisions(fitted, logits[own], None if passes is None else passes.take(own))
         results |= dict(zip(own.tolist(), decided, strict=True))
     return [results[index] for index in range(len(images))]
 

@@ -69,7 +69,7 @@ class Certainty(Document):
     The result is `certain` if the set contains its label alone. Do not rely on the label of an uncertain result: it is
     what the model computed, but the model's validation images do not support it alone.
 
-    `second_label` is the label of the second view, a brightened copy of a dark image without its dark margins; None
+    `second_label` is the label of the second pass, a brightened copy of a dark image without its dark margins; None
     without one. If it is another one, the result is uncertain.
     """
 
@@ -245,7 +245,7 @@ class Prediction(ImageResult):
 
     @property
     def contradiction(self) -> str | None:
-        """What the second view says, if it contradicts the label, as a sentence."""
+        """What the second pass says, if it contradicts the label, as a sentence."""
         second = None if self.certainty is None else self.certainty.second_label
         if second in (None, self.label):
             return None

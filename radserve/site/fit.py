@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers import second_view
+from handlers import second_pass
 from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.domain.detector import Detector
@@ -30,7 +30,7 @@ from training import recalibration, uncertainty
 from training.batches import Images
 from training.datasets.example import sha256
 from training.evaluators.evaluator import Logits
-from training.second_view import Views
+from training.second_pass import Passes
 from training.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     used = _accepted(shipped, outputs)
     site_images.require_enough([output.image.label for output in used], recipe.labels, source)
     data, logits = _data(recipe, used), np.stack([output.logits for output in used])
-    views = Views(np.array([output.brightness for output in used]), np.stack([output.second_logits for output in used]))
+    passes = Passes(
+        np.array([output.brightness for output in used]), np.stack([output.second_logits for output in used])
+    )
     if not recalibration.is_measurable(data, settings.level):
         raise SiteProfileError(
             f"{source}: at a level of {settings.level:g}, every label needs images of "
@@ -87,7 +89,7 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         uncertainty=fitted.uncertainty,
         detector=None if measured is None else limits.fit(measured),
         sample=sample,
-        changes=_changes(recipe, settings, logits, data, views)
+        changes=_changes(recipe, settings, logits, data, passes)
         | ({} if measured is None else limits.changes(measured, settings.seed)),
     )
 
@@ -121,7 +123,7 @@ class _Output:
     logits: NDArray[np.float32]
     score: float | None  # distance to the training images; None without a detector
     brightness: float
-    second_logits: NDArray[np.float32]  # of the second view; NaN without one
+    second_logits: NDArray[np.float32]  # of the second pass; NaN without one
 
 
 def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Detector | None, list[_Output]]:
@@ -154,7 +156,7 @@ def _output(image: LabelledImage, result: Result | RequestError, spec: Input) ->
         image,
         logits,
         None if result.assessment is None else result.assessment.score,
-        second_view.brightness(result.prepared.tensor, spec),
+        second_pass.brightness(result.prepared.tensor, spec),
         np.full_like(logits, np.nan) if second is None else second,
     )
 
@@ -181,8 +183,8 @@ def _data(recipe: Recipe, outputs: Sequence[_Output]) -> Images:
     return Images(torch.empty(len(outputs), 0), targets, tuple(output.image.patient for output in outputs))
 
 
-def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images, views: Views) -> dict[str, Change]:
+def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images, passes: Passes) -> dict[str, Change]:
     """Measure the recipe as shipped, and refitted without the patients that it is measured on."""
-    before = uncertainty.statistic(recipe, uncertainty.decisions(recipe, logits, views), data)
-    after = uncertainty.statistic(recipe, recalibration.cross_fitted(recipe, settings, logits, data, views), data)
+    before = uncertainty.statistic(recipe, uncertainty.decisions(recipe, logits, passes), data)
+    after = uncertainty.statistic(recipe, recalibration.cross_fitted(recipe, settings, logits, data, passes), data)
     return comparison.compare(before, after, data.groups, settings.seed)

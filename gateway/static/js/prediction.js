@@ -116,7 +116,7 @@ function checkCertainty({ status, level, prediction_set: labels, second_label: s
   require(Array.isArray(labels) && new Set(labels).size === labels.length && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
   const isCertain = labels.length === 1 && labels[0] === label;
   require(status === (isCertain ? "certain" : "uncertain"), "label and certainty contradict each other");
-  require(isMissing(second) || (Object.hasOwn(probabilities, second) && (second === label || labels.length > 1)), "the label of the second view contradicts the prediction set");
+  require(isMissing(second) || (Object.hasOwn(probabilities, second) && (second === label || labels.length > 1)), "the label of the second pass contradicts the prediction set");
 }
 
 function checkSegmentation({ mask, area, positive, image, box }) {
@@ -131,7 +131,7 @@ function checkSegmentation({ mask, area, positive, image, box }) {
 const isPicture = (picture, image) => picture?.encoding === "png" && isText(picture.data)
   && picture.width === image.width && picture.height === image.height;
 
-/** Return the label of the second view, a brightened copy without dark margins, if it contradicts the result; null if not. */
+/** Return the label of the second pass, a brightened copy without dark margins, if it contradicts the result; null if not. */
 export function contradiction({ label, certainty }) {
   const second = certainty?.second_label ?? label;
   return second === label ? null : second;

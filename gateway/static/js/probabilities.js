@@ -48,7 +48,7 @@ export function decision(prediction, version) {
     make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
     bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
-    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "a second view contradicts this" : "too close to call"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
+    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "contradicted by a brightened copy" : "too close to call"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
     isNear(value, threshold) && !isUncertain(prediction) ? make("p", { class: "near" }, nearSentence(prediction, threshold)) : null,
     zone ? make("p", { class: "small legend" }, make("span", { class: "swatch", "aria-hidden": "true" }), `Hatched: ${zoneText}.`) : null);
 }

@@ -10,7 +10,7 @@ import { contradiction, positiveLabel } from "./prediction.js";
 export function verdict(prediction, version) {
   const { domain, label, positive } = prediction;
   if (isDoubtful(domain)) return { kind: "doubtful", text: `No finding: ${uncapitalize(TITLES[domain.status])}` };
-  if (isUncertain(prediction)) return { kind: "uncertain", text: contradiction(prediction) ? "Uncertain: two views contradict each other" : "Uncertain: too close to call" };
+  if (isUncertain(prediction)) return { kind: "uncertain", text: contradiction(prediction) ? "Uncertain: contradicted by a brightened copy" : "Uncertain: too close to call" };
   if (positive === null) return { kind: "ranked", text: capitalize(label) };
   const kind = positive ? "positive" : "negative";
   if ("mask" in prediction && version === null && !positive) return { kind, text: "Nothing marked" }; // the label names the background

@@ -61,7 +61,7 @@ def outline(*, empty: bool) -> dict[str, Any]:
         ("chest", prediction(IMAGE, **NEGATIVE, certainty=UNSURE), "uncertain", "Uncertain: too close to call"),
         (
             *("chest", prediction(IMAGE, **NEGATIVE, certainty=CONTRADICTED)),
-            *("uncertain", "Uncertain: two views contradict each other"),
+            *("uncertain", "Uncertain: contradicted by a brightened copy"),
         ),
         ("plain", prediction(IMAGE, **POSITIVE), "positive", "Pneumonia: above the cut-off"),
         ("slices", outline(empty=False), "positive", "Tumour marked"),
@@ -274,11 +274,11 @@ def test_an_uncertain_result_looks_different_and_has_no_claim(opened: Opener, st
     expect(card).not_to_contain_text("reported as")
 
 
-def test_a_result_says_what_its_second_view_was_labelled(opened: Opener, static_gateway: Gateway) -> None:
+def test_a_result_says_what_its_second_pass_was_labelled(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=CONTRADICTED))
     reason = 'A brightened copy without its dark margins was labelled "pneumonia".'
     expect(card.locator(".uncertainty")).to_have_text(f"The model cannot decide about this image. {reason}")
-    expect(card).to_contain_text("Below the 50% cut-off, but a second view contradicts this.")
+    expect(card).to_contain_text("Below the 50% cut-off, but contradicted by a brightened copy.")
     expect(card).not_to_contain_text("too close to call")
 
 

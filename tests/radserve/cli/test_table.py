@@ -59,7 +59,7 @@ def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFix
     assert line.split() == ["a.png", "Uncertain", "normal", "75.0%", "uncertain", "50.0%", "1.0.0"]
 
 
-def test_what_second_views_were_labelled_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_second_passes_were_labelled_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
     seen = [predicted(certainty=sets | {"second_label": label}) for label in ("normal", "pneumonia")]
     write(Table(), *(Outcome("a.png", item) for item in seen))

@@ -1,4 +1,4 @@
-"""Second view of a dark image: a brightened copy without its dark margins, which the network labels as well."""
+"""Second pass of a dark image: a brightened copy without its dark margins, which the network labels as well."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 from handlers.domain import evidence
 from handlers.formats.image import Image
 from handlers.preprocess import at_least
-from handlers.recipe import Input, SecondView
+from handlers.recipe import Input, SecondPass
 from handlers.suitability import MIN_SIDE
 
 _WHITE: Final = 0.995
@@ -28,8 +28,8 @@ def brightness(tensor: NDArray[np.float32], spec: Input) -> float:
     return 1 / float(evidence.level(evidence.luminance(evidence.intensities(tensor, spec))))
 
 
-def is_due(tensor: NDArray[np.float32], spec: Input, section: SecondView | None) -> bool:
-    """Whether an image, given as the network's input, is dark enough for a second view."""
+def is_due(tensor: NDArray[np.float32], spec: Input, section: SecondPass | None) -> bool:
+    """Whether an image, given as the network's input, is dark enough for a second pass."""
     return section is not None and brightness(tensor, spec) < section.darker_than
 
 
