@@ -25,8 +25,9 @@ class Notes:
         self._models.add(result.model)
         self._unchecked.update(result.unchecked)
         self._sentences.update(result.notes)
-        if isinstance(result, Prediction) and result.prevalence is not None:
-            self._prevalence.add(result.prevalence)
+        if isinstance(result, Prediction):
+            self._prevalence.update(filter(None, [result.prevalence]))
+            self._sentences.update(filter(None, [result.contradiction]))
 
     def lines(self) -> list[str]:
         """Return the notes, without control characters."""

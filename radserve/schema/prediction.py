@@ -70,11 +70,15 @@ class Certainty(Document):
 
     The result is `certain` if the set contains its label alone. Do not rely on the label of an uncertain result: it is
     what the model computed, but the model's validation images do not support it alone.
+
+    `second_label` is the label of the second pass, a brightened copy of a dark image without its dark margins; None
+    without one. If it is another one, the result is uncertain.
     """
 
     status: Literal["certain", "uncertain"]
     prediction_set: tuple[Text, ...]
     level: Fraction
+    second_label: Text | None = None
 
 
 class ImageResult(WithOrigin):
@@ -251,7 +255,18 @@ class Prediction(ImageResult):
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons not to rely on the label; empty if there are none."""
-        return (*super().doubts, *(["Uncertain: do not rely on the label."] if self.is_uncertain else []))
+        reasons = ["Uncertain: do not rely on the label."] if self.is_uncertain else []
+        if self.contradiction is not None:
+            reasons.append(self.contradiction)
+        return (*super().doubts, *reasons)
+
+    @property
+    def contradiction(self) -> str | None:
+        """What the second pass says, if it contradicts the label, as a sentence."""
+        second = None if self.certainty is None else self.certainty.second_label
+        if second in (None, self.label):
+            return None
+        return f'A brightened copy without its dark margins was labelled "{second}".'
 
     @property
     def verdict(self) -> str:
@@ -301,6 +316,9 @@ class Prediction(ImageResult):
                 raise ValueError(f"the prediction set {list(labels)} is not among {sorted(self.probabilities)}")
             if (labels == (self.label,)) != (status == "certain"):
                 raise ValueError(f"certainty is {status}, but the prediction set of {self.label!r} is {list(labels)}")
+            second = self.certainty.second_label
+            if second is not None and (second not in self.probabilities or (second != self.label and len(labels) < 2)):
+                raise ValueError(f"the second label is {second!r}, but the prediction set is {list(labels)}")
         return self
 
     @model_validator(mode="after")

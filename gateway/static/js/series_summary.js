@@ -146,7 +146,7 @@ export function limits(outcomes, hasVolume, thing = "slice") {
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
     doubtful ? `${slices(doubtful, thing)} ${doubtful === 1 ? "is" : "are"} ${doubtText(doubtsOf(outcomes))}; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
-    uncertain ? `${slices(uncertain, thing)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
+    uncertain ? `${slices(uncertain, thing)} ${uncertain === 1 ? "is" : "are"} uncertain, and not counted.` : null,
     isMask || thing === "image" ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,
   ].filter(Boolean);

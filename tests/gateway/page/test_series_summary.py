@@ -100,7 +100,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert rating["first"] == 3
     assert rating["limits"] == [
         "1 slice is unlike the training images; the model may be wrong there. Not counted as above the cut-off.",
-        "1 slice is too close to the cut-off to call, and not counted.",
+        "1 slice is uncertain, and not counted.",
         "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     ]
     assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off"

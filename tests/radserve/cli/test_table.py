@@ -62,6 +62,14 @@ def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFix
     assert [cell for cell in line.split("\t") if cell] == ["a.png", "uncertain: no reliable label", output, "1.0.0"]
 
 
+def test_what_second_passes_were_labelled_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
+    seen = [predicted(certainty=sets | {"second_label": label}) for label in ("normal", "pneumonia")]
+    write(Table(), *(Outcome("a.png", item) for item in seen))
+    text = 'A brightened copy without its dark margins was labelled "pneumonia". (1 image)\n'
+    assert text in capsys.readouterr().err
+
+
 def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", predicted(prevalence=0.1)))
     assert "The probabilities assume that 10.0% of the images are positive.\n" in capsys.readouterr().err
