@@ -12,8 +12,8 @@ const SHELL = [
   "js/history_groups.js", "js/history_result.js", "js/history_row.js", "js/incoming.js", "js/key_dialog.js", "js/latest.js", "js/legend.js",
   "js/main.js", "js/missing_image.js", "js/model_card.js", "js/model_panel.js", "js/models.js", "js/near_cutoff.js", "js/overlay_view.js", "js/pictures.js",
   "js/prediction.js", "js/predictive_values.js", "js/prevalence.js", "js/probabilities.js", "js/problems.js", "js/queue.js", "js/recent_files.js",
-  "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js",
-  "js/series_request.js", "js/series_start.js", "js/series_summary.js", "js/series_view.js", "js/service.js", "js/service_state.js",
+  "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js", "js/series.js", "js/series_downloads.js", "js/series_notes.js", "js/series_pictures.js",
+  "js/series_rejections.js", "js/series_request.js", "js/series_start.js", "js/series_summary.js", "js/series_view.js", "js/service.js", "js/service_state.js",
   "js/slice_scroll.js", "js/stored_result.js", "js/stored_series.js", "js/strip.js", "js/theme.js", "js/thumbnails.js", "js/upload.js", "js/verdict.js", "js/viewer.js",
   "js/viewer_gestures.js", "js/waiting_list.js", "js/window_level.js", "js/windowing.js", "js/zip_reader.js", "js/zip_writer.js",
 ].map((path) => new URL(path, self.registration.scope).href);
