@@ -28,7 +28,7 @@ export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Im
 /** Return the probability of the positive label, as everywhere on the page; that of the label, if the model decides nothing. */
 const positiveProbability = ({ positive, probability }, version) => (positive === false && (version?.labels.length ?? 2) === 2 ? 1 - probability : probability);
 
-/** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
+/** Return the row of an entry; `open(id)` is called before it is opened, `remove(entries, row)` deletes it. */
 export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
   const { tag, what, isShown } = finding(entry);
@@ -36,7 +36,7 @@ export function row(entry, { open, remove }) {
   const file = recentFile(entry.image_sha256);
   // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
   const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
-  const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: open } }, "Open");
+  const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: () => open(entry.id) } }, "Open");
   const line = make("tr", { role: "row", "data-id": entry.id },
     cell("time", make("time", { datetime: entry.time }, time)),
     cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
@@ -45,7 +45,7 @@ export function row(entry, { open, remove }) {
     cell("file", file && !entry.group_id ? thumbnailOf(file) : null, entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
-    cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
+    cell("act", link, button("Delete", () => remove([entry], line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
   line.addEventListener("click", (event) => {
     if (!event.target.closest("a, button") && !getSelection().toString()) link.click();
   });

@@ -102,7 +102,7 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
 
 
 PATIENTLY = """async () => {
-    const { patiently } = await import("/js/stored_series.js");
+    const { patiently } = await import("/js/parallel.js");
     const counted = async (signal, status) => {
         let count = 0;
         const load = () => { count += 1; throw { status, retryAfter: 0 }; };
@@ -143,3 +143,7 @@ def test_a_deleted_slice_keeps_the_volume_and_images_of_a_classifier_are_no_seri
         expect(card.locator(".label")).to_contain_text("of 3 images above")
         expect(card.get_by_role("button", name="Next image")).to_be_visible()
         assert re.findall("(?i)slice|series|examination", card.inner_text()) == []
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.locator("#opened").get_by_role("button", name="Delete all").click()
+        expect(page.locator("#announcement")).to_have_text("3 results deleted.")
+        expect(page.locator(".group-row")).to_have_count(1)
