@@ -1,12 +1,11 @@
 // One row for the results of one request, such as the slices of a series; it opens to the row of each.
 
 import { archiveVersion } from "./catalog.js";
-import { displayName } from "./display.js";
 import { doubtText, isDoubtful } from "./domain.js";
 import { button, make } from "./dom.js";
 import { counted, isUncertain, localTime } from "./format.js";
 import { seriesAddress } from "./history_address.js";
-import { row } from "./history_row.js";
+import { cell, followOnClick, originCells, row } from "./history_row.js";
 import { isMostlyMissing } from "./series_rejections.js";
 
 /** Return the entries of each request together, in lists. */
@@ -73,24 +72,19 @@ function sliceRow(entry, place, isMatch, actions) {
 
 /** Return the row of a request; `matches` is the number of its results that match the filters, null if all do. */
 function headRow(entries, rows, matches, { open, remove }) {
-  const [{ time, model, version, client, group_id: id }] = entries;
-  const known = archiveVersion(entries[0]);
+  const [{ time, client, group_id: id }] = entries;
   const { text, look, notes } = summarize(entries);
   const [size, things] = [sizeOf(entries), thingsOf(entries)];
   const match = matches === null ? [] : [`${matches} of ${entries.length} ${matches === 1 ? "matches" : "match"} the filters`];
-  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
   const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)}${things === "slices" ? " as one series" : ""}`, on: { click: () => open(id) } }, "Open") : null;
   const head = make("tr", { role: "row", class: "group-row", "data-id": id },
-    cell("time", make("time", { datetime: time }, localTime(time))),
-    cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
+    originCells(entries[0], archiveVersion(entries[0])),
     cell("what", make("span", { class: look }, text), [...notes, ...match].map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
     cell("file", `${size} ${things} sent together`),
     cell("extra", client),
     cell("act", link, toggleOf(rows), button(entries.length === 1 ? "Delete" : "Delete all", () => remove(entries, head), { class: "quiet", "aria-label": `Delete the ${counted(entries.length, "result")} of ${localTime(time)}` })));
-  head.addEventListener("click", (event) => {
-    if (!event.target.closest("a, button") && !getSelection().toString()) link?.click();
-  });
+  followOnClick(head, link);
   return head;
 }
 

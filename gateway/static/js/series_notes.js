@@ -1,10 +1,12 @@
-// What the card of a series says about slices without a finding: those without a result, and those in doubt.
+// What the card of a series says about its strip, and about slices without a finding: those without a result, and those in doubt.
 
 import { button, make } from "./dom.js";
-import { capitalize, counted, uncapitalize } from "./format.js";
+import { capitalize, counted, cutoff, uncapitalize } from "./format.js";
+import { positiveLabel } from "./prediction.js";
 import { isUnfit } from "./rejections.js";
 import { alike, countMissing, placesText, reasonText } from "./series_rejections.js";
 import { hasClaim } from "./series_summary.js";
+import { isUnsure } from "./strip.js";
 
 /** Return what follows a headline that says only how many slices have no result: why, what helps, and the `rest` of the slices. */
 export function rejectionNotice(outcomes, rest, thing, change) {
@@ -24,4 +26,18 @@ export function oddSlices(states, outcomes, thing, go) {
   return groups.length === 0 ? null : make("ul", { class: "odd-slices" }, groups.map((indices) => make("li", {},
     button(`${capitalize(placesText(indices, thing))}: ${uncapitalize(states[indices[0]].text)}`, () => go(indices), { class: "link" }),
     isRejected(outcomes[indices[0]]) ? make("span", { class: "small" }, reasonText(outcomes, indices)) : null)));
+}
+
+/** Return what the strip of a `SeriesResult` shows; `top` is the largest value. */
+export function legendText({ first, isMask, outcomes, stack, states, thing }, top) {
+  const unit = typeof first.area?.mm2 === "number" ? "mm²" : "pixels";
+  const area = `Bars: marked area of each slice${top ? `, up to ${top.toFixed(0)} ${unit}` : "; none is marked"}.`;
+  const line = first.threshold === null ? "" : `; the line is the ${cutoff(first.threshold)} cut-off`;
+  const missing = outcomes.flatMap(({ problem }, index) => (problem ? index : []));
+  return [
+    isMask ? area : `Bars: probability of ${positiveLabel(first) ?? "the label"} on each ${thing}${line}.`,
+    states.some(({ kind }) => isUnsure(kind)) ? "Yellow: unusual, unlike the training images, or uncertain." : "",
+    missing.length ? `Hatched: no result (${placesText(missing, thing)}).` : "",
+    stack.gaps.length ? "Dashed: slices are missing." : "",
+  ].filter(Boolean).join(" ");
 }

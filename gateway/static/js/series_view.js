@@ -5,19 +5,18 @@ import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, section } from "./evidence.js";
-import { capitalize, cutoff, percent } from "./format.js";
+import { capitalize, percent } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
 import { show } from "./rejections.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
-import { oddSlices, rejectionNotice } from "./series_notes.js";
+import { legendText, oddSlices, rejectionNotice } from "./series_notes.js";
 import { SlicePictures } from "./series_pictures.js";
-import { placesText } from "./series_rejections.js";
 import { instancesOf, isOneRequest } from "./series_request.js";
 import { areaText, firstShown, hasClaim, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
-import { isUnsure, Strip } from "./strip.js";
+import { Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
@@ -62,13 +61,7 @@ export class SeriesResult {
     const values = this.states.map(({ value }) => value ?? 0);
     const texts = this.states.map(({ text }) => text);
     const top = this.isMask ? Math.max(...values) : 1;
-    const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
-    const bars = this.isMask ? `Bars: marked area of each slice${top ? `, up to ${top.toFixed(0)} ${unit}` : "; none is marked"}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each ${this.thing}${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
-    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unusual, unlike the training images, or uncertain." : "";
-    const missing = this.outcomes.flatMap(({ problem }, index) => (problem ? index : []));
-    const hatched = missing.length ? ` Hatched: no result (${placesText(missing, this.thing)}).` : "";
-    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
-    this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${hatched}${jumps}`);
+    this.legend = make("p", { class: "small strip-legend" }, legendText(this, top));
     return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: capitalize(this.thing) }, (index) => this.show(index));
   }
 
@@ -157,8 +150,12 @@ export class SeriesResult {
     if (prediction?.area?.pixels && !this.masks.has(index) && !this.pending.has(index)) this.showMask(index, prediction);
   }
 
+  /** Return the note on a picture of `SlicePictures.get`, or on its absence. */
   noteText(index, picture) {
-    return noteText(picture, this.outcomes[index].prediction);
+    if (picture === undefined) return "Loading the picture …";
+    if (picture?.tagName === "IMG") return "";
+    const reason = this.outcomes[index].prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+    return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
   }
 
   emptyMask() {
@@ -217,11 +214,4 @@ export class SeriesResult {
     this.pictures.close();
     this.masks.clear();
   }
-}
-
-function noteText(picture, prediction) {
-  if (picture === undefined) return "Loading the picture …";
-  if (picture?.tagName === "IMG") return "";
-  const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
-  return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
 }
