@@ -167,6 +167,6 @@ export function firstShown(states) {
   const all = states.map((state, index) => ({ state, index })).filter(({ state }) => state.value !== null);
   const marked = all.filter(({ state }) => state.marked);
   const middle = Math.floor(states.length / 2);
-  const rank = (one, other) => one.state.value - other.state.value || Math.abs(other.index - middle) - Math.abs(one.index - middle);
+  const rank = (one, other) => one.state.value - other.state.value || (one.state.value ? 0 : Math.abs(other.index - middle) - Math.abs(one.index - middle));
   return (marked.length ? marked : all).reduce((one, other) => (rank(one, other) < 0 ? other : one)).index;
 }
