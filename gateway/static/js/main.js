@@ -19,6 +19,7 @@ function showView({ isNew = false } = {}) {
     else link.removeAttribute("aria-current");
   }
   byId(view === "history" ? "view-history" : "work").prepend(byId("rejections"));
+  byId("rejections-heading").textContent = view === "history" ? "Problems" : "Could not be analysed";
   if (view === "history") {
     history.open({ isNew });
     return;
