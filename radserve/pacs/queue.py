@@ -255,8 +255,8 @@ class Queue:
                 if not (self.images / row["file"]).exists():
                     raise PacsError(f"The image of job {row['id']} is missing; send it again.")
                 database.execute(
-                    "UPDATE jobs SET state = 'received', tries = 0, failures = 0, claimed = 0, due = ?1, queued = ?1"
-                    " WHERE id = ?2",
+                    "UPDATE jobs SET state = 'received', reason = '', tries = 0, failures = 0, claimed = 0, due = ?1,"
+                    " queued = ?1 WHERE id = ?2",
                     (time.time(), row["id"]),
                 )
         return len(rows)

@@ -41,8 +41,9 @@ function build() {
     make("p", { id: "cases-message", class: "notice", role: "status", hidden: true }),
     make("div", { id: "cases-problem", class: "rejections", role: "alert", hidden: true }),
     make("div", { id: "cases-body", hidden: true },
-      make("div", { class: "panel filter" },
-        make("div", {}, make("label", { for: "cases-state" }, "State"), make("select", { id: "cases-state", on: { change: ({ target }) => choose(target.value) } })),
+      make("div", { class: "cases-filter" },
+        make("label", { for: "cases-state" }, "State"),
+        make("select", { id: "cases-state", on: { change: ({ target }) => choose(target.value) } }),
         make("p", { id: "cases-webhooks", class: "small" })),
       make("div", { class: "scroll", tabindex: 0, role: "region", "aria-labelledby": "cases-heading" },
         make("table", { role: "table", "aria-labelledby": "cases-heading" },
@@ -62,6 +63,7 @@ function choose(state) {
 }
 
 function turn(pages) {
+  byId("cases-message").hidden = true;
   cursors = pages;
   return refresh();
 }
@@ -119,8 +121,11 @@ function showProblem(problem) {
   byId("cases-body").hidden = problem !== null;
   byId("cases-updated").hidden = problem !== null;
   region.hidden = problem === null;
-  if (problem) byId("cases-resend").hidden = true;
-  if (problem) shown = "";
+  region.className = problem?.status === CONFIGURATION ? "note" : "rejections";
+  if (problem) {
+    byId("cases-resend").hidden = true;
+    shown = "";
+  }
   if (region.dataset.drawn === drawn) return; // screen readers announce every change
   region.dataset.drawn = drawn;
   region.replaceChildren(...(problem ? describe(problem) : []));
