@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from radserve.client import Client
 from radserve.errors import PacsError, RadServeError
 from radserve.host import stop_signals
-from radserve.pacs import processing, receiver, sources, status
+from radserve.pacs import receiver, sources, status
 from radserve.pacs.intake import Intake
 from radserve.pacs.metrics import POLLED
 from radserve.pacs.processing import Processor
@@ -73,7 +73,7 @@ async def _run(settings: Settings) -> None:
         ]
         if settings.webhook is not None:
             threads.append(_thread(stop, _IDLE, Notifier(settings.webhook, settings.retry, queue).deliver_next))
-        threads.append(_thread(stop, _HOUR, lambda: processing.forget_old_jobs(queue, settings.keep_days)))
+        threads.append(_thread(stop, _HOUR, lambda: queue.forget(time.time() - settings.keep_days * 86400)))
         logger.info("running with %d rules and %d workers", len(settings.rules), settings.workers)
         await stopping.wait()
         logger.info("stopping")

@@ -2,11 +2,9 @@
 
 import logging
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
 from pydicom import dcmread
@@ -32,29 +30,10 @@ from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
 
-_REJECTIONS: Final = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.NOT_ACCEPTABLE,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    }
-)
+_REJECTIONS: Final = frozenset({400, 406, 413, 415, 422})
 """Statuses that the same image would get again."""
-_OUTAGES: Final = frozenset(
-    {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,  # the model
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-"""Statuses that say nothing about the image."""
+_OUTAGES: Final = frozenset({401, 403, 404, 408, 429, 502, 503, 504})
+"""Statuses that say nothing about the image; 404 is about the model."""
 logger = logging.getLogger(__name__)
 
 
@@ -145,8 +124,3 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(
         error, UnreachableError | PacsUnavailableError | OSError | sqlite3.OperationalError
     ) and not isinstance(error, FileNotFoundError)
-
-
-def forget_old_jobs(queue: Queue, days: int) -> None:
-    """Delete what the queue knows about jobs that finished days ago."""
-    queue.forget(time.time() - days * 86400)

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS notices (
     uid TEXT PRIMARY KEY, job INTEGER NOT NULL, body TEXT NOT NULL,  -- body: empty once it is delivered
     tries INTEGER NOT NULL DEFAULT 0, due REAL, changed REAL NOT NULL -- due: null until the results are stored
 ) STRICT;
+CREATE INDEX IF NOT EXISTS notices_due ON notices (due) WHERE body != '';
 CREATE TABLE IF NOT EXISTS results (uid TEXT PRIMARY KEY, changed REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS cursors (
     source TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, key)
