@@ -2,14 +2,11 @@
 
 import logging
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import Counter, Histogram
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -27,36 +24,16 @@ from radserve.errors import (
     UnreachableError,
 )
 from radserve.files import write_atomically
-from radserve.pacs import destinations
+from radserve.pacs import destinations, webhook
+from radserve.pacs.metrics import FAILURES, RESULTS, SECONDS
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
 
-SECONDS: Final = Histogram("radserve_pacs_seconds", "Duration of a step of a job.", ["step"], registry=None)
-FAILURES: Final = Counter("radserve_pacs_failures", "Failed tries, by step.", ["step"], registry=None)
-_REJECTIONS: Final = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.NOT_ACCEPTABLE,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    }
-)
+_REJECTIONS: Final = frozenset({400, 406, 413, 415, 422})
 """Statuses that the same image would get again."""
-_OUTAGES: Final = frozenset(
-    {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,  # the model
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-"""Statuses that say nothing about the image."""
+_OUTAGES: Final = frozenset({401, 403, 404, 408, 429, 502, 503, 504})
+"""Statuses that say nothing about the image; 404 is about the model."""
 logger = logging.getLogger(__name__)
 
 
@@ -112,13 +89,16 @@ class Processor:
         for kind, item in objects.items():
             write_atomically(self._queue.results / f"{job.id}-{kind}.dcm", encode(item), mode=0o600)
         archive = result.model.sha256 or result.model.version
-        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()])
+        settings = self._settings.webhook
+        notice = None if settings is None else webhook.message(settings, job, content, result)
+        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()], notice)
 
     def _store(self, job: Job) -> None:
         with quiet(), SECONDS.labels("store").time():
             objects: Sequence[Dataset] = [dcmread(path) for path in self._queue.result_files(job)]
             for destination in self._settings.destinations:
                 destinations.store(destination, objects, self._commitments)
+                RESULTS.inc(len(objects))
 
     def _fail(self, job: Job, step: str, error: Exception) -> None:
         FAILURES.labels(step).inc()
@@ -144,11 +124,3 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(
         error, UnreachableError | PacsUnavailableError | OSError | sqlite3.OperationalError
     ) and not isinstance(error, FileNotFoundError)
-
-
-def forget_old_jobs(queue: Queue, days: int) -> None:
-    """Delete what the queue knows about jobs that finished days ago."""
-    queue.forget(time.time() - days * 86400)
-
-
-COLLECTORS: Final[tuple[Any, ...]] = (SECONDS, FAILURES)
