@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 
 from gateway import problems
 from gateway.access import authentication
-from gateway.api import documentation, health, models, open_inference, openapi, predictions, results, uploads
+from gateway.api import cases, documentation, health, models, open_inference, openapi, predictions, results, uploads
 from gateway.api.parameters import require_known_query
 from gateway.backends.base import Backend
 from gateway.backends.server import ServerBackend
@@ -17,6 +17,7 @@ from gateway.cors import CrossOrigin
 from gateway.errors import SettingsError
 from gateway.history import recorder
 from gateway.middleware import BodySizeLimit, HeadRequests, RequestContext
+from gateway.pacs_loop import PacsLoop
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.services import Services, authenticate
 from gateway.settings import Settings
@@ -40,6 +41,7 @@ def create(settings: Settings) -> FastAPI:
             auth_failures=AuthFailureLimiter(settings.failures),
             uploads=UploadStore.from_settings(settings),
             url_fetcher=UrlFetcher(settings) if settings.url_hosts else None,
+            pacs=PacsLoop.from_settings(settings),
             tracer=Tracer.create("radserve-gateway"),
         )
     )
@@ -56,6 +58,8 @@ def assemble(services: Services) -> FastAPI:
         finally:
             await services.recorder.close()
             await services.backend.close()
+            if services.pacs is not None:
+                await services.pacs.close()
             if services.rate_limiter is not None:
                 await services.rate_limiter.close()
             await asyncio.to_thread(services.tracer.close)
@@ -75,7 +79,7 @@ def assemble(services: Services) -> FastAPI:
     known_query = Depends(require_known_query)
     for public in (health.router, open_inference.public, documentation.router):  # probes may have any query
         app.include_router(public)
-    for module in (models, predictions, results, uploads, open_inference):
+    for module in (models, predictions, results, uploads, cases, open_inference):
         app.include_router(module.router, dependencies=[Depends(authenticate), known_query])  # 401 comes before 422
     # Not mounted: a mount would turn 405 responses of the API into 404.
     app.router.default = TrailingSlash(app.routes, otherwise=PageFiles())

@@ -31,8 +31,8 @@ class ProblemError(RadServeError):
     status = 500
     title = "Internal error"
 
-    def __init_subclass__(cls, status: int = status, title: str = title) -> None:
-        cls.status, cls.title = status, title
+    def __init_subclass__(cls, status: int | None = None, title: str | None = None) -> None:
+        cls.status, cls.title = status or cls.status, title or cls.title
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from gateway.access import Authenticator, Caller
 from gateway.backends.base import Backend
 from gateway.errors import NotAuthenticatedError
 from gateway.history.recorder import HistoryRecorder
+from gateway.pacs_loop import PacsLoop
 from gateway.rate_limit import AuthFailureLimiter, RateLimiter
 from gateway.settings import Settings
 from gateway.uploads.presigned import UploadStore
@@ -28,6 +29,7 @@ class Services:
     auth_failures: AuthFailureLimiter = field(default_factory=AuthFailureLimiter)
     uploads: UploadStore | None = None
     url_fetcher: UrlFetcher | None = None
+    pacs: PacsLoop | None = None
     tracer: Tracer = field(default_factory=Tracer)
 
 

@@ -17,7 +17,7 @@ PREFIX: Final = "RADSERVE_GATEWAY_"
 
 _SUPERVISOR: Final = "http://127.0.0.1:8090"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
-_SECRETS: Final = ("server_key", "history", "rate_storage")
+_SECRETS: Final = ("server_key", "history", "rate_storage", "pacs_token")
 """Settings that may name a secret. `keys` may as well, but the keyring re-reads it: revoked keys must stop working."""
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -55,12 +55,19 @@ class Settings(BaseSettings):
     uploads: str = ""
     max_upload: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024  # bytes
     url_hosts: Names = ()
+    pacs: AnyHttpUrl | None = None  # status endpoint of `radserve pacs`
+    pacs_token: str = Field(default="", repr=False)
     log: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
 
     @field_validator("origins", "proxies", "url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("pacs", mode="before")
+    @classmethod
+    def _optional(cls, value: object) -> object:
+        return value or None
 
     @classmethod
     def read(cls, **values: object) -> Self:

@@ -1,8 +1,8 @@
 """Prediction sets: which labels of a classifier are plausible for an image, and whether that leaves one."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from handlers.recipe import Decision, Uncertainty
@@ -15,11 +15,13 @@ class Certainty:
     status: Literal["certain", "uncertain"]
     prediction_set: tuple[str, ...]  # in the recipe's order; may be empty
     level: float
+    second_label: str | None = None  # of the second pass; None without one
 
     @property
     def document(self) -> dict[str, Any]:
         """Value of `certainty` in a prediction."""
-        return {"status": self.status, "prediction_set": list(self.prediction_set), "level": self.level}
+        document = {"status": self.status, "prediction_set": list(self.prediction_set), "level": self.level}
+        return document if self.second_label is None else document | {"second_label": self.second_label}
 
 
 def certainty(label: str, probabilities: Mapping[str, float], decision: Decision, recipe: Uncertainty) -> Certainty:
@@ -33,6 +35,13 @@ def certainty(label: str, probabilities: Mapping[str, float], decision: Decision
     is_close = low <= probabilities[decision.positive] < high
     labels = tuple(name for name, value in probabilities.items() if is_close or 1 - value <= recipe.quantiles[name])
     return Certainty("certain" if labels == (label,) else "uncertain", labels, recipe.level)
+
+
+def with_second_label(first: Certainty, label: str, second: str, labels: Sequence[str]) -> Certainty:
+    """Return the certainty of an image whose second pass has the label `second`: uncertain unless it is `label`."""
+    if second == label:
+        return replace(first, second_label=second)
+    return Certainty("uncertain", tuple(labels), first.level, second)
 
 
 def band(threshold: float, margin: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ class Classification(TorchServeHandler):
 
     def predict(self, result: Result) -> Prediction:
         """See `TorchServeHandler.predict`."""
-        decision = decide(result.outputs["logits"], self.recipe)
+        decision = decide(result.outputs["logits"], self.recipe, result.second_logits)
         prevalence = result.prepared.prevalence
         if prevalence is not None and self.recipe.decision is not None:
             decision = with_prevalence(decision, self.recipe.decision.positive, prevalence)

@@ -12,7 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers import repair, suitability
+from handlers import repair, second_pass, suitability
 from handlers.dicom.multi_frame import Frame
 from handlers.domain.assessment import Assessment
 from handlers.domain.detector import Detector
@@ -35,6 +35,8 @@ ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances, Repair | None]
 """An image, with the limits, the trace, the assurances and the repair of its request."""
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can(?:'t|not) allocate memory", re.IGNORECASE)
 """Texts of torch's allocators: of CUDA, and of the CPU, which reports a RuntimeError."""
+_Row = dict[str, NDArray[np.float32]]
+"""Outputs of the network for one image."""
 _Parameters = ParamSpec("_Parameters")
 _Value = TypeVar("_Value")
 
@@ -57,8 +59,9 @@ class Result:
     """An image and its rows of the network's outputs."""
 
     prepared: PreparedImage
-    outputs: dict[str, NDArray[np.float32]]
+    outputs: _Row
     assessment: Assessment | None = None  # None without a detector
+    second_logits: NDArray[np.float32] | None = None  # of the second pass; None without one
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Pipeline:
     required: frozenset[str] = frozenset()  # attributes of the scope without which no image is analysed ...
     exempt: str | None = None  # ... but this one: SHA-256 of the archive's synthetic sample
     detector: Detector | None = None  # None if no image is compared with the training images
+    rejects_unlike: bool = False  # whether those unlike the training images are rejected, so need no second pass
 
     def prepare(
         self,
@@ -146,25 +150,58 @@ class Pipeline:
         return [next(results) if isinstance(item, PreparedImage) else item for item in items]
 
     def _run_batch(self, items: list[PreparedImage]) -> list[Result | RequestError]:
+        names = () if self.detector is None else self.detector.outputs
+        rows = self._forward([item.tensor for item in items], ("logits", *names))
+        results = [
+            row if isinstance(row, RequestError) else attempt("checking this image", self._assess, item, row)
+            for item, row in zip(items, rows, strict=True)
+        ]
+        return results if self.recipe.second_pass is None else self._with_second_passes(results)
+
+    def _forward(self, tensors: list[NDArray[np.float32]], names: Sequence[str]) -> list[_Row | RequestError]:
         try:
-            names = () if self.detector is None else self.detector.outputs
-            outputs = self.program.run(np.stack([item.tensor for item in items]), ("logits", *names))
+            outputs = self.program.run(np.stack(tensors), names)
         except DeviceLostError:
             raise
         except Exception as error:  # noqa: BLE001 - logged with the request; see `attempt`
-            if len(items) > 1:
+            if len(tensors) > 1:
                 # The cause is one image, or the size of the batch: run each image alone.
-                return [result for item in items for result in self._run_batch([item])]
+                return [row for tensor in tensors for row in self._forward([tensor], names)]
             return [model_error(error)]
-        rows = [{name: value[row] for name, value in outputs.items()} for row in range(len(items))]
-        return [attempt("checking this image", self._assess, *pair) for pair in zip(items, rows, strict=True)]
+        return [{name: value[row] for name, value in outputs.items()} for row in range(len(tensors))]
 
-    def _assess(self, prepared: PreparedImage, outputs: dict[str, NDArray[np.float32]]) -> Result:
+    def _with_second_passes(self, results: list[Result | RequestError]) -> list[Result | RequestError]:
+        """Run the second passes of the dark images together; where one fails, its image has no result."""
+        inputs = [
+            item if isinstance(item, RequestError) else attempt("brightening this image", self._second_input, item)
+            for item in results
+        ]
+        due = [view for view in inputs if isinstance(view, np.ndarray)]
+        rows = iter(self._forward(due, ("logits",)) if due else ())
+        outcomes = [next(rows) if isinstance(view, np.ndarray) else view for view in inputs]
+        return [_joined(item, outcome) for item, outcome in zip(results, outcomes, strict=True)]
+
+    def _second_input(self, result: Result) -> NDArray[np.float32] | None:
+        """Return the network's input of the second pass; None for an image that gets none."""
+        spec, assessed = self.recipe.input, result.assessment
+        if self.rejects_unlike and assessed is not None and assessed.status == "unlike":
+            return None
+        if not second_pass.is_due(result.prepared.tensor, spec, self.recipe.second_pass):
+            return None
+        return preprocess(second_pass.copy(result.prepared.image, spec), spec)
+
+    def _assess(self, prepared: PreparedImage, outputs: _Row) -> Result:
         if self.detector is None:
             return Result(prepared, outputs)
         stated = {statement.attribute for statement in prepared.image.statements}
         assessment = self.detector.assess(outputs, prepared.tensor)
         return Result(prepared, outputs, assessment.compared(stated.intersection(self.recipe.scope.attributes)))
+
+
+def _joined(result: Result | RequestError, second: _Row | RequestError | None) -> Result | RequestError:
+    if second is None or isinstance(result, RequestError):
+        return result
+    return second if isinstance(second, RequestError) else replace(result, second_logits=second["logits"])
 
 
 def attempt(

@@ -92,6 +92,13 @@ class Uncertainty(_Section):
     split: Sha256  # of the split whose validation side was used
 
 
+class SecondPass(_Section):
+    """Second pass of dark images of a classifier with two labels; see `handlers.second_pass`."""
+
+    darker_than: Share  # brightness of the network's input, below which an image gets a second pass
+    fitted: Text
+
+
 class Weights(_Section):
     """Weights: a safetensors file beside the recipe."""
 
@@ -195,6 +202,7 @@ class Recipe(_Section):
     decision: Decision | None = None
     calibration: Calibration
     uncertainty: Uncertainty | None = None
+    second_pass: SecondPass | None = None  # None if no image gets one
     explanation: Explanation | None = None  # classifiers only; the default is Grad-CAM
     runtime: Runtime = Runtime(engine="torch")
     weights: Weights
@@ -243,6 +251,8 @@ class Recipe(_Section):
         if self.uncertainty is not None and set(self.uncertainty.quantiles) != set(self.labels):
             names = list(self.uncertainty.quantiles)
             raise ValueError(f"uncertainty.quantiles has labels {names}; labels is {list(self.labels)}")
+        if self.second_pass is not None and self.uncertainty is None:
+            raise ValueError("second_pass needs uncertainty: it makes results uncertain; add that section or remove it")
 
     @property
     def is_binary(self) -> bool:

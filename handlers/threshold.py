@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.certainty import Certainty, certainty
+from handlers.certainty import Certainty, certainty, with_second_label
 from handlers.errors import InternalError
 from handlers.recipe import Recipe
 
@@ -25,8 +25,16 @@ class Decision:
     certainty: Certainty | None = None  # None where the recipe has no uncertainty
 
 
-def decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
-    """Decide on one image from its logits, shape (recipe.outputs,)."""
+def decide(logits: NDArray[np.float32], recipe: Recipe, second: NDArray[np.float32] | None = None) -> Decision:
+    """Decide on one image from its logits, shape (recipe.outputs,), and those of its second pass, if it has one."""
+    decision = _decide(logits, recipe)
+    if second is None or decision.certainty is None:
+        return decision
+    label = _decide(second, recipe).label
+    return replace(decision, certainty=with_second_label(decision.certainty, decision.label, label, recipe.labels))
+
+
+def _decide(logits: NDArray[np.float32], recipe: Recipe) -> Decision:
     if logits.shape != (recipe.outputs,) or not np.isfinite(logits).all():
         raise InternalError("The model returned an invalid number for this image, so it has no label.")
     scaled = logits.astype(np.float64)

@@ -158,7 +158,7 @@ class TorchServeHandler(ABC):
         self.policy = Policy(mode, self.recipe.detector is not None, sample)
         fitted = None if mode == "off" else detector.load(folder, self.recipe)
         self.pipeline = Pipeline(
-            self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted
+            self.recipe, program, self.limits.image, batch, self.meter.time, required, sample, fitted, mode == "strict"
         )
 
     def _apply_profile(self) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluate, evaluators, recipe_files, reference, release, settings, uncertainty
+from training import evaluate, evaluators, recipe_files, reference, release, second_pass, settings, uncertainty
 from training.cards import dataset_notes
 from training.cards.files import write_report
-from training.datasets import training_data
 from training.errors import RunError
 from training.evaluators import outputs
 from training.evaluators.binary import PREVALENCE
@@ -20,7 +19,8 @@ _log = logging.getLogger(__name__)
 def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     """Fit a model's decision on the validation side of its training, by patient; return its recipe.
 
-    Of a classifier with two labels, fits the prediction sets and the margin; temperature and threshold stay as trained.
+    Of a classifier with two labels, fits the prediction sets, the margin and which images get a second pass;
+    temperature and threshold stay as trained.
     Of a segmentation, fits temperature, threshold and smallest mask. With `install`, rewrites recipe, metrics and card
     in the model's folder; the command of the metrics remains that of the training.
     """
@@ -39,8 +39,12 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     if recipe.is_binary:
         recipe = _with_assumptions(recipe, config.sensitivity)
         recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
-        recipe = uncertainty.with_margin(recipe, network, training_data.load_sides(recipe, config, data).validation)
-        measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured)
+        recipe = uncertainty.with_margin(recipe, network, images.examples)
+        passes = None
+        if config.second_pass is not None:
+            passes = second_pass.collect(network, recipe, images.examples)
+            recipe = second_pass.fit(recipe, passes, images.measured, config.second_pass, sample)
+        measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured, passes)
     else:
         evaluator = evaluators.for_recipe(recipe)
         recipe = evaluator.calibrate(recipe, config, logits, images.measured, sample)

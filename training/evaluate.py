@@ -13,11 +13,11 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import evaluators, networks, recalibration, reference, settings, uncertainty, weights
+from training import evaluators, networks, recalibration, reference, second_pass, settings, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.files import write_report
-from training.datasets import training_data
+from training.datasets import Example, training_data
 from training.detector.refusals import measure_refusals
 from training.errors import RunError
 from training.evaluators import outputs, shortcuts, stress
@@ -25,6 +25,7 @@ from training.evaluators.evaluator import Evaluation, Logits
 from training.external import predictor
 from training.metrics import binary, bootstrap, report
 from training.metrics.report import Report
+from training.second_pass import Passes
 from training.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class MeasuredData:
     train: Images | None  # None if it is unknown
     measured: Images
     sha256: str
+    examples: tuple[Example, ...]  # files of the measured images
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
         metrics["external"] = kept
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
-    metrics |= certainty_metrics(recipe, config, logits, images.measured)
+    passes = None if recipe.second_pass is None else second_pass.collect(network, recipe, images.examples)
+    metrics |= certainty_metrics(recipe, config, logits, images.measured, passes)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
     if options.part == "validation":
         metrics["reference"] = reference.of_predictions(recipe, logits)
@@ -182,7 +185,9 @@ def _stress(recipe: Recipe, network: nn.Module, images: Images) -> dict[str, Any
     return {"stress": metrics}
 
 
-def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: Images) -> dict[str, Any]:
+def certainty_metrics(
+    recipe: Recipe, config: Settings, logits: Logits, images: Images, passes: Passes | None
+) -> dict[str, Any]:
     """Measure the prediction sets, cross-fitted, so that no image is measured with values that it was used to fit."""
     if recipe.uncertainty is None:
         return {}
@@ -192,8 +197,11 @@ def certainty_metrics(recipe: Recipe, config: Settings, logits: Logits, images: 
         _log.warning("certainty is not measured: every label needs %d patients or groups", needed)
         return {}
     config = config.model_copy(update={"level": level})
-    results = recalibration.cross_fitted(recipe, config, logits, images)
+    results = recalibration.cross_fitted(recipe, config, logits, images, passes)
     intervals = uncertainty.measure(recipe, results, images, config.seed)
+    if passes is not None:
+        before = recalibration.cross_fitted(recipe, config, logits, images)
+        intervals |= second_pass.measure(recipe, before, results, images, config.seed)
     return {"certainty": {name: interval.to_json() for name, interval in intervals.items()}}
 
 
@@ -242,10 +250,9 @@ def load_network(recipe: Recipe, folder: Path, options: Options) -> tuple[Recipe
 def load_images(recipe: Recipe, config: Settings, data: Path, part: Part) -> MeasuredData:
     """Read the images of a part of a data set."""
     if part == "all":
-        images, sha256 = training_data.load_all(recipe, config, data)
-        return MeasuredData(None, images, sha256)
+        return MeasuredData(None, *training_data.load_all(recipe, config, data))
     loaded = training_data.load(recipe, config, data)
-    return MeasuredData(loaded.train, loaded.validation, loaded.split)
+    return MeasuredData(loaded.train, loaded.validation, loaded.split, loaded.sides.validation)
 
 
 def previous_report(folder: Path, recipe: Recipe) -> Report | None:

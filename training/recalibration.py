@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from handlers.recipe import Recipe
 from handlers.threshold import Decision
-from training import uncertainty
+from training import second_pass, uncertainty
 from training.batches import Images
 from training.evaluators.binary import BinaryEvaluator
 from training.evaluators.evaluator import Logits
+from training.second_pass import Passes
 from training.settings import Settings
 
 FOLDS: Final = 5
@@ -22,7 +23,10 @@ _ROUNDING: Final = 1e-9
 
 
 def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sample: str, split: str) -> Recipe:
-    """Return the recipe with bias, temperature, threshold and quantiles of labelled images; the margin is kept."""
+    """Return the recipe with bias, temperature, threshold and quantiles of labelled images.
+
+    The margin is kept, and so is the brightness below which an image gets a second pass.
+    """
     evaluator, previous = BinaryEvaluator(), recipe
     bias = round(evaluator.bias_offset(logits, images), 4)
     shifted = logits + np.array([0, bias][-logits.shape[1] :], dtype=np.float32)
@@ -32,14 +36,23 @@ def refit(recipe: Recipe, settings: Settings, logits: Logits, images: Images, sa
     return uncertainty.keep_margin(recipe, previous)
 
 
-def cross_fitted(recipe: Recipe, settings: Settings, logits: Logits, images: Images) -> list[Decision]:
-    """Decide on each image with a recipe that is refitted without the images of its patient, in `FOLDS` parts."""
+def cross_fitted(
+    recipe: Recipe, settings: Settings, logits: Logits, images: Images, passes: Passes | None = None
+) -> list[Decision]:
+    """Decide on each image with a recipe that is refitted without the images of its patient, in `FOLDS` parts.
+
+    The brightness below which an image gets a second pass is refitted too, if the settings have a share of them.
+    """
     fold = folds(images, settings.seed)
     results: dict[int, Decision] = {}
     for number in range(FOLDS):
         own, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        fitted = refit(recipe, settings, logits[others], images.take(others), "the other folds", "0" * 64)
-        results |= dict(zip(own.tolist(), uncertainty.decisions(fitted, logits[own]), strict=True))
+        rest = images.take(others)
+        fitted = refit(recipe, settings, logits[others], rest, "the other folds", "0" * 64)
+        if passes is not None and settings.second_pass is not None:
+            fitted = second_pass.fit(fitted, passes.take(others), rest, settings.second_pass, "the other folds")
+        decided = uncertainty.decisions(fitted, logits[own], None if passes is None else passes.take(own))
+        results |= dict(zip(own.tolist(), decided, strict=True))
     return [results[index] for index in range(len(images))]
 
 

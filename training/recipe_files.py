@@ -10,9 +10,9 @@ from handlers.recipe import Recipe
 
 HEADER: Final = """\
 # Describes the model, its input and its output.
-# `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, uncertainty, weights,
-# detector and trained_on; `radserve fit-detector` rewrites detector, `radserve calibrate` decision,
-# calibration and uncertainty.
+# `radserve train {name} --install` rewrites input.mean, input.std, decision, calibration, uncertainty, second_pass,
+# weights, detector and trained_on; `radserve fit-detector` rewrites detector, `radserve calibrate` decision,
+# calibration, uncertainty and second_pass.
 """
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe, Weights
-from training import evaluate, evaluators, networks, recipe_files, reference, uncertainty, weights
+from training import evaluate, evaluators, networks, recipe_files, reference, second_pass, uncertainty, weights
 from training.batches import Images
 from training.cards import dataset_notes
 from training.cards.dataset_notes import DatasetNotes
@@ -50,22 +50,27 @@ def release(recipe: Recipe, settings: Settings, data: TrainingData, out: Path, c
     sample = describe(validation, notes)
     # A detector knows the outputs of the earlier weights.
     without: dict[str, Any] = {} if recipe.detector is None else {"detector": None}
+    without |= {} if recipe.second_pass is None else {"second_pass": None}
     without |= {"known_failures": ()} if recipe.known_failures else {}  # those of the previous weights
     update = {"input": data.spec, "weights": released} | without
     recipe = recipe.model_copy(update=update)
     recipe = evaluator.calibrate(recipe, settings, logits, validation, sample)
+    passes = None
     if recipe.is_binary:
         recipe = uncertainty.fit(recipe, logits, validation, settings.level, sample, data.split)
         recipe = uncertainty.with_margin(recipe, network, data.sides.validation)
+        if settings.second_pass is not None:
+            passes = second_pass.collect(network, recipe, data.sides.validation)
+            recipe = second_pass.fit(recipe, passes, validation, settings.second_pass, sample)
     recipe = recipe.model_copy(update={"trained_on": _trained_on(data, recipe, notes)} | _with_offset(recipe, offset))
     recipe_files.write(recipe, out / "archive.yaml", recipe_files.HEADER.format(name=recipe.name))
     evaluation = evaluator.measure(recipe, logits, validation, settings.seed)
-    images = MeasuredData(data.train, validation, data.split)
+    images = MeasuredData(data.train, validation, data.split, data.sides.validation)
     report = evaluate.create_report(recipe, settings, images, evaluation, commands[-1], epoch)
     report["training"] = list(commands)
     if not settings.demonstration:
         report |= evaluate.robustness(recipe, network, validation, settings)
-    report |= evaluate.certainty_metrics(recipe, settings, logits, validation)
+    report |= evaluate.certainty_metrics(recipe, settings, logits, validation, passes)
     report["reference"] = reference.of_predictions(recipe, logits)
     evaluate.write(report, recipe, evaluation, out)
     for name, metric in report["validation"].items():

@@ -119,6 +119,9 @@ class Settings(_Part):
     sensitivity: Annotated[float, Field(gt=0, le=1)] = 0.96  # of the threshold on the validation side, for two labels
     false_alarms: Share = 1  # of a mask's decision on slices without a finding, at most; segmentation only
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of the prediction sets (`training.uncertainty`), for two labels
+    # of the validation images, the darkest, that get a second pass (`training.second_pass`), for two labels; None if
+    # no image gets one
+    second_pass: Annotated[float, Field(gt=0, lt=1)] | None = None
     demonstration: bool = False  # a short run that does not produce a usable model; the card then says so
     precision: Literal["single", "bf16"] = "single"  # bf16: convolutions only
     # Size of the training images relative to the network's input: a first run at .5 takes a quarter of the time, and a

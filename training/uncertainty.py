@@ -20,6 +20,7 @@ from training.evaluators.evaluator import Logits
 from training.metrics import bootstrap, conformal
 from training.metrics.bootstrap import Interval, Statistic
 from training.metrics.reliability import bins
+from training.second_pass import Passes
 
 _DIGITS: Final = 6
 _UNCHANGED: Final = 0.95
@@ -68,9 +69,10 @@ def _up(value: float) -> float:
     return math.ceil(value * 10**_DIGITS) / 10**_DIGITS
 
 
-def decisions(recipe: Recipe, logits: Logits) -> list[Decision]:
-    """Decide on each image as the server does."""
-    return [decide(row, recipe) for row in logits]
+def decisions(recipe: Recipe, logits: Logits, passes: Passes | None = None) -> list[Decision]:
+    """Decide on each image as the server does; without `passes`, as if no image had a second pass."""
+    second = [None] * len(logits) if passes is None else passes.due(recipe)
+    return [decide(row, recipe, other) for row, other in zip(logits, second, strict=True)]
 
 
 def measure(recipe: Recipe, results: list[Decision], images: Images, seed: int) -> dict[str, Interval]:

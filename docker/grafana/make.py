@@ -29,7 +29,7 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 def dashboards() -> dict[str, str]:
     """Return the content of each dashboard by file name."""
     plans = yaml.safe_load((FOLDER / "dashboards.yaml").read_text(encoding="utf-8"))
-    return {f"{plan['name']}.json": json.dumps(_dashboard(plan), indent=1) + "\n" for plan in plans}
+    return {f"{plan['name']}.json": json.dumps(_dashboard(plan), separators=(",", ":")) + "\n" for plan in plans}
 
 
 def _dashboard(plan: Mapping[str, Any]) -> dict[str, Any]:

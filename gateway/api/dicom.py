@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "application/dicom"
 _MULTIPART: Final = "multipart/related"
+_PICTURE: Final[tuple[Kind, ...]] = ("sc",)
 _NO_OBJECT: Final = "This result has no object of the requested type."
 _NO_SERIES: Final = "Several images have no common DICOM result, unless they are slices for a segmentation model."
 _MAX_IDS: Final = 32
@@ -57,7 +58,7 @@ async def respond(request: Request, target: Target, body: RequestBody, caller: C
     assert isinstance(document, dict)  # JSON was requested
     try:
         if "predictions" in document:
-            objects = await asyncio.to_thread(_of_series, document, body, KINDS if several else (kind or "seg",))
+            objects = await _of_series(request, target, body, document, KINDS if several else (kind or "seg",))
         else:
             result = await asyncio.to_thread(_result, document)
             kinds = KINDS if several else (kind or default_kind(result),)
@@ -96,7 +97,8 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
         sources, count = await asyncio.to_thread(_read, body)
         if count > 1 and classifies:
             raise DicomError(_NO_SERIES)
-        if (count > 1 and kind == "sc") or (kind == "seg" and no_heat_map):
+        has_frames = any(source.frames > 1 for source in sources)
+        if (kind == "seg" and no_heat_map) or (kind == "sc" and has_frames):  # the server draws no single frame
             raise DicomError(_NO_OBJECT)
         if count > 1:
             from radserve.dicom.objects import require_one_series
@@ -190,15 +192,36 @@ async def _picture(request: Request, target: Target, body: RequestBody, result: 
     return response.body
 
 
-def _of_series(document: Document, body: RequestBody, kinds: Collection[Kind]) -> _Objects:
+async def _of_series(
+    request: Request, target: Target, body: RequestBody, document: Document, kinds: Collection[Kind]
+) -> _Objects:
+    """Return the masks of a series and its report, and the picture of the slice with the largest mask."""
     from radserve.dicom.objects import of_series
 
     if "volume" not in document:
         raise DicomError(_NO_SERIES)
     series = Series.model_validate(document)
+    results = [item for item in series.predictions if isinstance(item, Segmentation)]
     contents = _contents(body)
     slices = [contents[item.image.sha256] if isinstance(item, Segmentation) else None for item in series.predictions]
-    return of_series(slices, series, kinds)
+    objects = await asyncio.to_thread(of_series, slices, series, kinds)
+    key = max(results, key=lambda item: item.area.pixels)
+    if "sc" not in kinds or not key.area.pixels or key.image.frame is not None:
+        return objects
+    try:
+        picture = await _of_image(request, target, _body_of(key, body), key, _PICTURE)
+    except ProblemError as error:
+        if error.status != 422:
+            raise
+        return objects  # alone, an outer slice may be unlike the training images
+    return {**objects, **picture}
+
+
+def _body_of(result: Segmentation, body: RequestBody) -> RequestBody:
+    """Return a body with the image of one result, and the repair that a JSON body names."""
+    image = next(image for image in image_contents.read(body) if image.sha256 == result.image.sha256)
+    repairs = (image.repair,) if isinstance(image.repair, str) else body.repairs
+    return RequestBody(image.content or b"", "application/octet-stream", repairs=repairs)
 
 
 def _contents(body: RequestBody) -> dict[str | None, bytes]:

@@ -22,6 +22,7 @@ TAGS: Final = [
     {"name": "predictions", "description": "Analyse images, as raw bytes, in JSON or in a form."},
     {"name": "models", "description": "The models that are served, their cards and sample images."},
     {"name": "results", "description": "The history: find, export and delete stored results."},
+    {"name": "cases", "description": "What the PACS loop does with the images that it receives."},
     {"name": "uploads", "description": "Upload images that are too large for a request."},
     {"name": "open inference", "description": "The same models by the Open Inference Protocol, version 2."},
     {"name": "health", "description": "Liveness, readiness and metrics."},

@@ -129,8 +129,8 @@ class PageRequest(Filter):
     count: Annotated[
         Literal["results", "requests"],
         Field(
-            description="What `limit` counts. A page of `requests` never splits the results of one, such as the slices "
-            "of a series; a long page ends before `limit`."
+            description="What `limit` counts. A page of `requests` has all results of a request of which one matches, "
+            "such as the slices of a series; a long page ends before `limit`."
         ),
     ] = "results"
 
@@ -146,6 +146,11 @@ class Query(PageRequest):
         names = {"image": "image_sha256", "explain": "explained", "group": "group_id"}
         fields = self.model_dump(include={"client", "label", "model", "version", "positive", *names})
         return {names.get(name, name): value for name, value in fields.items() if value is not None}
+
+    @property
+    def splits_requests(self) -> bool:
+        """Whether some results of a request may match and others not."""
+        return self.text is not None or bool(self.values.keys() - {"client", "group_id"})
 
 
 class Page(HistoryPage):

@@ -1,5 +1,6 @@
-"""Pages that count requests: the results of one request, such as the slices of a series, stay on one page."""
+"""Pages that count requests: all results of a request of which one matches, such as the slices of a series."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,7 +12,7 @@ _MAX_RESULTS: Final = 2000
 
 
 async def find(history: History, query: Query) -> Page:
-    """Return a page of at most `query.limit` requests, with all their results that match."""
+    """Return a page of at most `query.limit` requests of which a result matches, with all their results."""
     results: list[Result] = []
     cursor = _start(query.cursor)
     limit = min(MAX_LIMIT, query.limit + 1)
@@ -25,7 +26,31 @@ async def find(history: History, query: Query) -> Page:
             break
         cursor, limit = page.next, MAX_LIMIT
     following = page.next if end == len(results) else Position.of(results[end - 1]).cursor
-    return Page(results=tuple(results[:end]), next=None if following is None else f"{BETWEEN_REQUESTS}{following}")
+    whole, matching = await _completed(history, query, results[:end])
+    after = None if following is None else f"{BETWEEN_REQUESTS}{following}"
+    return Page(results=tuple(whole), next=after, matching=matching)
+
+
+async def _completed(
+    history: History, query: Query, results: Sequence[Result]
+) -> tuple[Sequence[Result], tuple[str, ...] | None]:
+    """Return results with the others of their requests, and the ids of those that match; None if all do."""
+    if not query.splits_requests:
+        return results, None
+    counts = Counter(result.group_id for result in results if result.group_id)
+    sizes = {result.group_id: result.group_size for result in results}
+    whole = {result.id: result for result in results}
+    for group in (group for group, count in counts.items() if count != sizes[group]):
+        others = Query(group=group, client=query.client, limit=MAX_LIMIT)
+        while True:
+            page = await history.find(others)
+            whole |= {result.id: result for result in page.results}
+            if page.next is None:
+                break
+            others = others.model_copy(update={"cursor": page.next})
+    if len(whole) == len(results):
+        return results, None
+    return sorted(whole.values(), key=Position.of, reverse=True), tuple(result.id for result in results)
 
 
 def _start(cursor: str | None) -> str | None:
@@ -38,7 +63,7 @@ def _start(cursor: str | None) -> str | None:
 def _end(results: Sequence[Result], limit: int, following: str | None) -> int:
     """Return how many results are those of complete requests, of at most `limit` (but at least one).
 
-    Requests of the same millisecond may overlap; they stay together.
+    Requests of the same millisecond may overlap; they stay together. Of a long page the complete requests are fewer.
     """
     stop = len(results)
     if following is not None:  # results of one request have the same time, so those of this time may continue
@@ -46,11 +71,11 @@ def _end(results: Sequence[Result], limit: int, following: str | None) -> int:
         stop = next((index for index, result in enumerate(results) if Position.of(result).time <= time), stop)
     last = {_key(result): index for index, result in enumerate(results)}
     end, open_until = 0, 0
-    keys: set[str] = set()
-    for index, key in enumerate(map(_key, results[:stop])):
-        keys.add(key)
+    sizes: dict[str, int] = {}  # of requests, with results that do not match
+    for index, (key, result) in enumerate((_key(result), result) for result in results[:stop]):
+        sizes[key] = result.group_size or 1
         open_until = max(open_until, last[key])
-        if end and len(keys) > limit:
+        if end and (len(sizes) > limit or sum(sizes.values()) > _MAX_RESULTS):
             break
         if index == open_until:
             end = index + 1

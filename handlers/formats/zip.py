@@ -20,6 +20,10 @@ _MAX_NAME: Final = 1024
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HIDDEN: Final = ("Thumbs.db", "desktop.ini")
+_DAMAGED: Final = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError, OverflowError),
+)
+"""What zipfile raises depends on the damaged bytes."""
 _DIGITS: Final = re.compile("([0-9]+)")
 
 
@@ -55,8 +59,7 @@ def read(data: bytes, max_files: int, max_total: int, max_each: int) -> tuple[En
             )
     except RequestError:
         raise
-    # What zipfile raises on a damaged directory depends on the damaged bytes.
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, LookupError, OverflowError) as error:
+    except _DAMAGED as error:
         raise BadRequestError("The zip is damaged or incomplete; create it again.") from error
 
 
@@ -97,8 +100,7 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_each: int) -> 
         with archive.open(info) as stream:
             # Bounded: read() alone would unpack all data, then cut them to the declared size.
             return stream.read(info.file_size)
-    # What zipfile raises depends on the damaged bytes. Returned, not raised: the other entries are still analysed.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except _DAMAGED as error:  # returned, not raised: the other entries are still analysed
         failure = BadRequestError("This zip entry is damaged; create the zip again.")
         failure.__cause__ = error
         return failure

@@ -92,7 +92,8 @@ def rejections(report: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | No
 def uncertain(recipe: Recipe) -> tuple[float, float] | None:
     """Return the probabilities of the positive label, from and to, at which a result is uncertain.
 
-    Outside of them the prediction set holds the decided label alone (`handlers.certainty`).
+    Outside of them the prediction set holds the decided label alone (`handlers.certainty`), unless a second pass
+    contradicts it.
     """
     decision = recipe.decision
     if decision is None or recipe.uncertainty is None:

@@ -109,6 +109,7 @@ def _recipe(previous: Recipe, checkpoint_name: str, sha256: str, changes: dict[s
     values = previous.model_dump(mode="json", exclude_unset=True)
     values["calibration"] = {"temperature": 1.0, "fitted": "Not fitted: imported weights."}
     values.pop("uncertainty", None)
+    values.pop("second_pass", None)
     values.pop("detector", None)  # it was fitted to the features of the previous weights
     if previous.decision is not None:
         values["decision"].pop("sensitivity", None)

@@ -82,6 +82,21 @@ def read(store: Path) -> Index:
         raise StoreIndexError(f"{path}: {key}: {first['msg']}. Delete it and run 'radserve build'.") from error
 
 
+def require_archives(store: Path) -> None:
+    """Raise StoreIndexError, which says what to do, if a store is missing, unreadable or empty."""
+    remedy = f"Build the archives: radserve build --missing --model-store {store}"
+    try:
+        next(store.iterdir(), None)
+    except FileNotFoundError as error:
+        raise StoreIndexError(f"{store}: no such folder. {remedy}") from error
+    except NotADirectoryError as error:
+        raise StoreIndexError(f"{store}: not a folder; choose another --model-store.") from error
+    except OSError as error:
+        raise StoreIndexError(f"{store}: {error.strerror}; the server's user must be able to read it.") from error
+    if not read(store).archives:
+        raise StoreIndexError(f"{store}: the model store is empty. {remedy}")
+
+
 def write(store: Path, index: Index) -> None:
     """Replace the index of a store atomically."""
     write_atomically(store / FILE, index.model_dump_json(indent=2, exclude_none=True) + "\n", mode=0o644)

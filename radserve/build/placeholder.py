@@ -52,6 +52,7 @@ def _mark(recipe: Recipe, sha256: str) -> Recipe:
         "title": f"UNTRAINED, random weights: {recipe.title}",
         "calibration": Calibration(temperature=1.0, fitted="Not calibrated: random weights."),
         "uncertainty": None,
+        "second_pass": None,
         "weights": Weights(file=recipe.weights.file, sha256=sha256, source=recipe.weights.source),
         "trained_on": "Nothing: random weights.",
         "licence": "Apache-2.0",

@@ -1,7 +1,7 @@
 """Writes the masks of `radserve predict --dicom-out` at the end of a call: one object for the slices of a series."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,31 +25,47 @@ class Masks:
     _series: dict[str, list[Slice]] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)  # names of images without a result
     _single: int = 0
+    _framed: set[str] = field(default_factory=set)  # names of files that are counted
     _sizes: list[int] = field(default_factory=list)  # numbers of slices of the series with common objects
+    _missing: dict[str, list[str]] = field(default_factory=dict)  # images without objects by reason
 
     def add(self, outcome: Outcome) -> None:
         """Keep the mask of an outcome."""
         if isinstance(outcome.result, Problem):
             self._failed.add(outcome.file)
+        elif outcome.without_dicom is not None:
+            self._framed.add(outcome.file)
+            self._missing.setdefault(outcome.without_dicom, []).append(outcome.file)
         elif outcome.mask is not None:
             self._series.setdefault(outcome.mask.header.dataset.SeriesInstanceUID, []).append(outcome.mask)
         else:
-            self._single += outcome.without_dicom is None and outcome.frame in (None, 1)
+            self._single += outcome.frame is None or outcome.file not in self._framed
+            self._framed.add(outcome.file)
 
-    def write(self, listed: Sequence[Source]) -> int:
-        """Write all masks; return how many images have none. `listed` are the images of the command line."""
+    def write(self, listed: Sequence[Source], excluded: Collection[Source] = ()) -> None:
+        """Write all masks, and print which images have no objects.
+
+        `listed` are the images of the command line; `--limit` excluded some of them.
+        """
         failed, others = self._absent(listed)
-        missing = 0
         for uid, slices in self._series.items():
             if len(slices) > 1:
-                reason = _absence(others.get(uid)) or self._save_series(slices, failed.get(uid, 0))
+                reason = _absence(others.get(uid), excluded) or self._save_series(slices, failed.get(uid, 0))
                 if not reason:
                     self.pictures.remove_masks([[item] for item in slices])
                     continue
                 _warn(f"{reason} Each slice of the series has its own SEG and SR.")
                 self.pictures.remove_masks([slices])
-            missing += sum(not self._save(item) for item in slices)
-        return missing
+            for item in slices:
+                self._save(item)
+        for reason, files in self._missing.items():
+            several = f"{len(files)} images not written as DICOM, such as {files[0]}: {reason}"
+            _warn(several if len(files) > 1 else f"{files[0]}: not written as DICOM. {reason}")
+
+    @property
+    def missing(self) -> int:
+        """Number of results without DICOM objects."""
+        return sum(map(len, self._missing.values()))
 
     @property
     def counts(self) -> list[str]:
@@ -61,10 +77,10 @@ class Masks:
         series = f"{len(self._sizes)} series of {counted(sum(self._sizes), 'slice')}, " if self._sizes else ""
         return [f"DICOM objects in {self.pictures.dicom}: {series}{counted(self._single, 'single image')}."]
 
-    def _absent(self, listed: Sequence[Source]) -> tuple[dict[str, int], dict[str, str]]:
+    def _absent(self, listed: Sequence[Source]) -> tuple[dict[str, int], dict[str, Source]]:
         """Return, by series, the number of slices without a result, and a slice that was not sent or is not valid."""
         failed: dict[str, int] = {}
-        others: dict[str, str] = {}
+        others: dict[str, Source] = {}
         several = {uid for uid, slices in self._series.items() if len(slices) > 1}
         present = {item.source for slices in self._series.values() for item in slices}
         for source in listed:
@@ -75,7 +91,7 @@ class Masks:
                 if uid is not None and source.name in self._failed:
                     failed[uid] = failed.get(uid, 0) + 1
                 elif uid is not None:
-                    others.setdefault(uid, source.name)
+                    others.setdefault(uid, source)
         return failed, others
 
     def _save_series(self, slices: Sequence[Slice], failed: int) -> str:
@@ -90,22 +106,25 @@ class Masks:
         self._sizes.append(len(slices))
         return ""
 
-    def _save(self, item: Slice) -> bool:
+    def _save(self, item: Slice) -> None:
         try:
             self.pictures.save_masks([item])
         except DicomError as error:
-            _warn(f"{item.source.name}: not written as DICOM. {error}")
-            return False
-        self._single += 1
-        return True
+            self._missing.setdefault(str(error), []).append(item.source.name)
+        else:
+            self._single += 1
 
 
 def _warn(text: str) -> None:
     typer.echo(safe(text).plain, err=True)
 
 
-def _absence(name: str | None) -> str:
-    return "" if name is None else f"{name}: this slice has no DICOM result in this call."
+def _absence(source: Source | None, excluded: Collection[Source]) -> str:
+    if source is None:
+        return ""
+    if source in excluded:
+        return f"{source.name}: not sent because of --limit, so the series is incomplete."
+    return f"{source.name}: this slice has no DICOM result in this call."
 
 
 def _volume(slices: Sequence[Slice], failed: int) -> Volume:

@@ -82,13 +82,10 @@ def _store_findings(options: ServeOptions, server: ServerOptions) -> Iterator[Fi
     from radserve.host.checks import Finding
 
     try:
+        model_store.require_archives(server.store)
         archives = model_store.read(server.store).archives
     except StoreIndexError as error:
         yield Finding("Model store", "PROBLEM", str(error))
-        return
-    if not archives:
-        advice = "Build the archives: radserve build --missing"
-        yield Finding("Model store", "PROBLEM", f"{server.store} has no archives", advice)
         return
     size = sum(entry.size for entry in archives)
     yield Finding("Model store", "ok", f"{len(archives)} archives, {size / 1e6:.0f} MB, in {server.store}")

@@ -55,6 +55,12 @@ class Pictures:
         """Conditions of all predictions."""
         return {"assurances": self.assurances, "repair": self.repair}
 
+    @property
+    def places(self) -> list[str]:
+        """Folders of the PNG files, as sentences."""
+        folders = {"Masks": self.masks, "Overlays": self.overlays, "Heat maps": self.heat}
+        return [f"{kind} in {folder}." for kind, folder in folders.items() if folder is not None]
+
     def check(self, sources: Sequence[Source]) -> None:
         """Check that every picture has its own new path, outside of the folders with images."""
         if self.dicom is not None:

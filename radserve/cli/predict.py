@@ -21,7 +21,7 @@ from radserve.cli.result_file import ResultFile, locked, open_file
 from radserve.cli.result_row import Conditions
 from radserve.cli.summary import Summary
 from radserve.cli.table import Table
-from radserve.cli.terminal import safe
+from radserve.cli.terminal import counted
 from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
@@ -87,8 +87,9 @@ def predict(options: Options) -> None:
 
     Exit codes:
     0    every image has a result, and every picture is written
-    1    at least one image has no result (with --resume, also one of an earlier call), or no DICOM objects; a line says
-         why. --resume does not send an image again that has a result without DICOM objects
+    1    at least one image has no result (with --resume, also one of an earlier call): it failed, is unusual, or is
+         unlike the training images; or it has no DICOM objects. A line says why. --resume does not send an image again
+         that was analysed
     2    invalid usage, missing file, no image, unknown model, or a picture that exists or cannot be written
     3    nothing listens at the URL
     130  interrupted
@@ -121,6 +122,7 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
         rejected = report.rejections(listed, pending)
         options = replace(options, version=options.version or report.version)
     skipped, sources = len(listed) - len(pending), pending[: options.limit]
+    excluded = pending[len(sources) :]
     pictures.check(sources)
     summary, masks = Summary(options.out), Masks(pictures)
     client = Client(options.url, timeout=options.timeout, key=options.key, cacert=options.cacert, api=options.api)
@@ -130,16 +132,21 @@ def _send(options: Options, listed: Sequence[Source], assurances: dict[str, str]
                 _run(client, options, pictures, sources, report, summary, masks)
             finally:
                 # Those of an interrupted call, too: --resume does not send images again that have a result.
-                summary.without_dicom += masks.write(listed)
+                masks.write(listed, frozenset(excluded))
     except KeyboardInterrupt:
         advice = " Add --resume to continue." if options.out else ""
         typer.echo(f"Interrupted after {summary.analysed} of {len(sources)} results.{advice}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-    if len(listed) > 1 or skipped or summary.failed:
-        notes = [f"{skipped} were in {options.out} already{_without(rejected, options)}."] if skipped else []
-        for line in summary.lines(*notes, *masks.counts):
+    failed = summary.failed + summary.without_result + masks.missing + rejected
+    written = [*masks.counts, *(pictures.places if summary.analysed else [])]
+    if len(listed) > 1 or failed or options.out or written:
+        had = f"{counted(skipped, 'image')} {'was' if skipped == 1 else 'were'} in {options.out} already"
+        notes = [f"{had}{_without(rejected, options)}."] if skipped else []
+        if excluded:
+            notes.append(f"{counted(len(excluded), 'image')} not sent (--limit {options.limit}).")
+        for line in summary.lines(*notes, *written):
             typer.echo(line, err=True)
-    return summary.failed + summary.without_dicom + rejected
+    return failed
 
 
 def _without(rejected: int, options: Options) -> str:
@@ -203,11 +210,8 @@ def _run(
 
 
 def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
-    """Print why a result has no DICOM objects, and the warning of a model once."""
+    """Print the warning of a model once."""
     result = outcome.result
-    if outcome.without_dicom is not None:
-        with _hidden(bar):
-            typer.echo(f"{safe(outcome.file).plain}: not written as DICOM. {outcome.without_dicom}", err=True)
     if isinstance(result, Problem) or result.warning is None:
         return
     text = f"WARNING: {result.model.name} {result.model.version}: {result.warning}"
@@ -260,7 +264,9 @@ def _saved(client: Client, pictures: Pictures, source: Source, content: bytes, r
     outcomes = [
         Outcome(source.name, _problem(item, sha256) if isinstance(item, RejectedImage) else item) for item in results
     ]
-    return [replace(outcomes[0], without_dicom=reason), *outcomes[1:]]
+    first = next((index for index, item in enumerate(outcomes) if not isinstance(item.result, Problem)), 0)
+    outcomes[first] = replace(outcomes[first], without_dicom=reason)
+    return outcomes
 
 
 def _problem(item: RejectedImage, sha256: str) -> Problem:

@@ -70,7 +70,7 @@ class Report(ABC):
 
 
 class JsonLines(Report):
-    """One document per line: that of the server with the key `file`, or `file` and `problem`."""
+    """One document per line: that of the server with `file` and `columns.ADDED`, or `file` and `problem`."""
 
     def __init__(self, write: Callable[[str], None] = typer.echo) -> None:
         self._write = write
@@ -78,8 +78,11 @@ class JsonLines(Report):
     def add(self, outcome: Outcome) -> bool:
         """Write a line."""
         result = outcome.result
-        document = {"problem": _present(asdict(result))} if isinstance(result, Problem) else dict(result.raw)
         file = {"file": outcome.file}
+        if isinstance(result, Problem):
+            document: dict[str, Any] = {"problem": _present(asdict(result))}
+        else:
+            document = columns.added(result) | dict(result.raw)
         # ASCII keeps file names that are not valid Unicode. The name comes first, whatever key the server sent.
         self._write(json.dumps(file | document | file))
         return False

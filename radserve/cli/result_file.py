@@ -82,7 +82,7 @@ class ResultFile(Report):
         """Return how many of the images that are not `pending` have a row without a result."""
         again = {source.name for source in pending}
         rows = [self._row(source.name) for source in sources if source.name not in again]
-        return sum(row is not None and row.status != HTTPStatus.OK for row in rows)
+        return sum(row is not None and not row.has_result for row in rows)
 
     def pending(self, sources: Sequence[Source]) -> list[Source]:
         """Return the images to send; raises InvalidCallError if one has the name of another image with a result.

@@ -30,7 +30,13 @@ class Row:
     profile_sha256: str | None
     repair: str | None
     prevalence: float | None
+    domain: str | None
     content: Any
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the image has a result: it was analysed, and is neither unusual nor unlike the training images."""
+        return self.status == HTTPStatus.OK and self.domain not in ("unusual", "unlike")
 
     @property
     def is_final(self) -> bool:
@@ -56,7 +62,8 @@ def _read_json_lines(path: Path) -> Iterable[Row]:
         status = problem.get("status") if problem else HTTPStatus.OK
         sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
         profile = document.get("profile") or {}
-        conditions = profile.get("sha256"), document.get("repair"), document.get("prevalence")
+        domain = (document.get("domain") or {}).get("status")
+        conditions = profile.get("sha256"), document.get("repair"), document.get("prevalence"), domain
         names = model.get("name"), model.get("version"), model.get("sha256")
         yield Row(document["file"], status, *names, sha256, *conditions, line)
 
@@ -73,7 +80,8 @@ def _read_csv(path: Path) -> Iterable[Row]:
             prevalence = float(row["prevalence"]) if row["prevalence"] else None
             conditions = row["profile_sha256"] or None, row["repair"] or None, prevalence
             names = row["model"], row["version"], row["model_sha256"]
-            yield Row(row["file"], status, *names, row["image_sha256"], *conditions, cells)
+            domain = row["domain_status"] or None
+            yield Row(row["file"], status, *names, row["image_sha256"], *conditions, domain, cells)
 
 
 def _read_parquet(path: Path) -> Iterable[Row]:
@@ -81,7 +89,7 @@ def _read_parquet(path: Path) -> Iterable[Row]:
 
     table = pd.read_parquet(path).astype(object)
     for row in table.where(table.notna(), None).to_dict("records"):
-        conditions = row["profile_sha256"], row["repair"], row["prevalence"]
+        conditions = row["profile_sha256"], row["repair"], row["prevalence"], row["domain_status"]
         names = row["model"], row["version"], row["model_sha256"], row["image_sha256"]
         yield Row(row["file"], row["status"], *names, *conditions, row)
 

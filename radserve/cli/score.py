@@ -172,7 +172,7 @@ def _run(options: Options, job: "Job", plan: "Plan", indices: list[int]) -> int:
     for text in failures:
         typer.echo(text, err=True)
     rate = f" in {age(seconds)}, {count / seconds:.1f}/s" if count else ""
-    typer.echo(f"{count} images scored{rate}: {results} results, {count - results} without.", err=True)
+    typer.echo(f"{count} images scored{rate}: {results} analysed, {count - results} failed.", err=True)
     if elsewhere:
         typer.echo(f"{elsewhere} images had a row already, from another call.", err=True)
     lost = total - count - elsewhere

@@ -168,7 +168,9 @@ class ServeOptions(Publication):
     build_missing: bool = option(
         False, "First build archives of this checkout that are missing or outdated in ./model_store.", "--build-missing"
     )
-    check: bool = option(False, "Check the options, the run directory and the ports, and exit.", "--check")
+    check: bool = option(
+        False, "Check the options, the run directory, the ports and the model store, and exit.", "--check"
+    )
     user: str | None = setting(
         None, "RADSERVE_USER", "Service user that a server started by root becomes, with all its processes."
     )
@@ -211,6 +213,7 @@ def serve(options: ServeOptions) -> None:
     7    the gateway died
     """
     from radserve import logging
+    from radserve.build import model_store
     from radserve.host import service_user
 
     logging.configure()
@@ -221,6 +224,8 @@ def serve(options: ServeOptions) -> None:
     server.require_safe()
     gateway = {"--gateway-port": (options.gateway_host, options.gateway_port)} if options.with_gateway else None
     server.require_ports(gateway)
+    if not (options.check and options.build_missing and server.store == MODEL_STORE.resolve()):  # built after the check
+        model_store.require_archives(server.store)
     if options.check:
         return
     if options.with_gateway:
@@ -245,7 +250,7 @@ def _build_missing() -> None:
 
     if not builder.outdated(source.find_sources(_ARCHIVES), MODEL_STORE):
         return
-    for arguments in ([*_arguments(), "--check"], ["build", "--missing"]):
+    for arguments in ([*sys.argv[1:], "--check"], ["build", "--missing"]):
         command = [sys.executable, "-P", "-m", "radserve", *arguments]
         code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, preexec_fn=die_with_parent).returncode
         if code:

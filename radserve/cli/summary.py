@@ -1,9 +1,11 @@
 """Says at the end of `radserve predict` what became of the images."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from radserve.cli.notes import Notes
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.terminal import counted, safe
 
@@ -16,29 +18,36 @@ class Summary:
 
     out: Path | None = None
     analysed: int = 0
-    without_dicom: int = 0
     failed: int = 0
+    without_result: int = 0  # analysed images that are unusual or unlike the training images
+    _verdicts: Counter[str] = field(default_factory=Counter)  # of results that are not their label
     _reasons: list[str] = field(default_factory=list)  # of the first failed images
+    _notes: Notes = field(default_factory=Notes)
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
-        self.without_dicom += outcome.without_dicom is not None
-        if not isinstance(outcome.result, Problem):
+        result = outcome.result
+        self._notes.add(outcome)
+        if not isinstance(result, Problem):
             self.analysed += 1
+            self.without_result += not result.has_result
+            if result.verdict != result.label:
+                self._verdicts[result.verdict] += 1
             return
         self.failed += 1
         if len(self._reasons) < _NAMED:
-            self._reasons.append(safe(f"{outcome.file}: {outcome.result}").plain)
+            self._reasons.append(safe(f"{outcome.file}: {result}").plain)
 
     def lines(self, *notes: str) -> list[str]:
-        """Return the counts with notes, the file of results, and the first failed images, which other reports show."""
-        counts = f"{counted(self.analysed, 'image')} analysed, {self.failed} failed."
+        """Return the counts with notes; if there is a file of results, after what other reports show."""
+        verdicts = "; ".join(f"{count} {verdict}" for verdict, count in self._verdicts.items())
+        counts = f"{counted(self.analysed, 'image')} analysed{verdicts and f' ({verdicts})'}, {self.failed} failed."
         if self.out is None:
             return [" ".join([counts, *notes])]
         more = self.failed - len(self._reasons)
-        rest = [f"and {more} more: see `problem` in {self.out}"] if more else []
         return [
-            " ".join([counts, *notes, f"Results: {self.out}"]),
+            *self._notes.lines(),
             *(f"Failed: {reason}" for reason in self._reasons),
-            *rest,
+            *([f"and {more} more: see `problem` in {self.out}"] if more else []),
+            " ".join([counts, *notes, f"Results: {self.out}"]),
         ]

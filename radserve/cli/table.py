@@ -1,7 +1,6 @@
 """Writes outcomes as a table to a terminal, or as tab-separated lines to a pipe or file."""
 
 import sys
-from collections import Counter
 from typing import Final
 
 import typer
@@ -9,20 +8,20 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from radserve.cli import terminal
+from radserve.cli.notes import Notes
 from radserve.cli.report import Outcome, Problem, Report
-from radserve.cli.terminal import counted, encodable, safe
-from radserve.schema.percentage import percentage
-from radserve.schema.prediction import ImageResult, ModelReference, Prediction
+from radserve.cli.terminal import encodable, safe
+from radserve.schema.percentage import comparison, percentage
+from radserve.schema.prediction import ImageResult, Prediction
 from radserve.schema.segmentation import Segmentation
 
 _PAGE: Final = 1000
 _COLUMNS: Final = (
-    *("File", "Label", "Domain", "Repair", "Warning", "Model output", ">Probability", ">Area", ">mm²", ">Box"),
-    *(">Positive", ">Threshold", ">Version", "Problem"),
+    *("File", "Result", "Domain", "Repair", "Warning", "Model output", ">Probability", ">Area", ">mm²", ">Box"),
+    *(">Positive", ">Cut-off", ">Version", "Problem"),
 )
-"""As for `terminal.table`; except for the first two, empty ones are omitted from a page on a terminal."""
+"""As for `terminal.table`. A page on a terminal omits empty ones after the first two, and has the problems below it."""
 _NAMES: Final = tuple(name.removeprefix(">") for name in _COLUMNS)
-_MIN_WIDTH: Final = 24  # characters of the columns with sentences
 
 
 class Table(Report):
@@ -39,50 +38,30 @@ class Table(Report):
         self._console = terminal.console(stderr=not self._is_terminal)
         self._has_header = False
         self._rows: list[dict[str, Text]] = []
-        self._models: set[ModelReference] = set()
-        self._prevalence: set[float] = set()
-        self._unchecked: Counter[str] = Counter()  # attribute -> images of which it is unknown
-        self._notes: Counter[str] = Counter()  # sentence -> images that it is about
+        self._notes = Notes()
 
     def add(self, outcome: Outcome) -> bool:
         """Keep a row until the page is full."""
-        if isinstance(outcome.result, ImageResult):
-            self._models.add(outcome.result.model)
-            self._unchecked.update(outcome.result.unchecked)
-            self._notes.update(outcome.result.notes)
-        if isinstance(outcome.result, Prediction) and outcome.result.prevalence is not None:
-            self._prevalence.add(outcome.result.prevalence)
+        self._notes.add(outcome)
         name = outcome.file if outcome.frame is None else f"{outcome.file} frame {outcome.frame}"
         self._rows.append({"File": safe(name)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
     def flush(self) -> None:
-        """Print a page, the archives of its results, and what they do not rest on."""
+        """Print a page, and the notes about its results."""
         if self._rows:
             self._print_rows()
-            for model in sorted(self._models, key=lambda model: (model.name, model.version)):
-                line = f"{model.name} {model.version}, archive sha256 {model.sha256 or 'unknown'}"
-                self._print_note(line)
-            for share in sorted(self._prevalence):
-                text = f"The probabilities assume that {percentage(share)} of the images are positive."
-                self._print_note(text)
-            for note, count in self._notes.items():
-                self._print_note(f"{note} ({counted(count, 'image')})")
-            if self._unchecked:
-                names = ", ".join(f"{name} ({count})" for name, count in self._unchecked.items())
-                self._print_note(f"Not checked, with the number of images: {names}")
+            for line in self._notes.lines():
+                self._console.print(Text(line), soft_wrap=True)
         self._rows.clear()
-        self._models.clear()
-        self._prevalence.clear()
-        self._notes.clear()
-        self._unchecked.clear()
-
-    def _print_note(self, text: str) -> None:
-        self._console.print(safe(text), soft_wrap=True)
+        self._notes = Notes()
 
     def _print_rows(self) -> None:
         if self._is_terminal:
             self._console.print(_page(self._rows))
+            for row in self._rows:
+                if "Problem" in row:
+                    self._console.print(Text.assemble(row["File"], ": ", row["Problem"]), soft_wrap=True)
             return
         if not self._has_header:
             typer.echo("\t".join(map(encodable, _NAMES)))
@@ -92,36 +71,36 @@ class Table(Report):
 
 
 def _page(rows: list[dict[str, Text]]) -> RichTable:
-    shown = [index for index, name in enumerate(_NAMES) if index < 2 or any(name in row for row in rows)]
+    columns = enumerate(_NAMES[:-1])
+    shown = [index for index, name in columns if index < 2 or any(name in row for row in rows)]
     cells = ([row.get(_NAMES[index], "") for index in shown] for row in rows)
     table = terminal.table(*(_COLUMNS[index] for index in shown), rows=cells)
     table.collapse_padding = False
-    for index, column in zip(shown, table.columns, strict=True):
-        if _NAMES[index] in ("Warning", "Problem"):
-            column.min_width = _MIN_WIDTH
     return table
 
 
 def _cells(result: Prediction | Segmentation | Problem) -> dict[str, Text]:
     if isinstance(result, Problem):
-        return {"Label": safe("NO RESULT", "bold red"), "Problem": safe(str(result), "red")}
-    cells = {"Label": safe(result.label), "Version": safe(result.model.version)}
-    if isinstance(result, Prediction) and result.is_uncertain:
-        cells |= {"Label": safe("Uncertain", "bold"), "Model output": safe(result.label)}
-    if isinstance(result, Prediction):
-        cells["Probability"] = safe(percentage(result.probability))
-        if result.threshold is not None:
-            cells["Threshold"] = safe(f"{result.threshold:.1%}")
+        return {"Result": safe("no result", "bold red"), "Problem": safe(str(result), "red")}
+    cells = {"Result": safe(result.verdict), "Version": safe(result.model.version)}
+    if result.verdict != result.label:  # the label and its values alone would be read as a result
+        cells |= {"Result": safe(result.verdict, "bold"), "Model output": safe(result.output, "dim")}
     else:
-        cells |= _extent(result)
-    if isinstance(result, Prediction) and result.is_uncertain:
-        cells["Positive"] = safe("uncertain")
-    elif result.positive is not None:
-        cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
-    if result.warning is not None or (result.domain is not None and result.domain.is_doubtful):
+        cells |= _decision(result) if isinstance(result, Prediction) else _extent(result)
+        if result.positive is not None:
+            cells["Positive"] = safe("yes", "bold yellow") if result.positive else safe("no")
+    if result.warning is not None:
         cells = {name: safe(cell.plain, "dim") for name, cell in cells.items()}
     cells |= _domain(result)
     return cells if result.warning is None else cells | {"Warning": safe(result.warning, "bold red")}
+
+
+def _decision(result: Prediction) -> dict[str, Text]:
+    """Return the probability, that of the positive label where there is a cut-off."""
+    if result.positive_probability is None or result.positive_label is None or result.threshold is None:
+        return {"Probability": safe(percentage(result.probability))}
+    share = comparison(result.positive_label, result.positive_probability)
+    return {"Probability": safe(share), "Cut-off": safe(percentage(result.threshold))}
 
 
 def _domain(result: ImageResult) -> dict[str, Text]:

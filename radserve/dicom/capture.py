@@ -10,7 +10,6 @@ from pydicom.sequence import Sequence
 from radserve.dicom.common import NOTICE, Context
 from radserve.dicom.picture import draw
 from radserve.dicom.remarks import remarks
-from radserve.dicom.report import positive_label
 from radserve.schema.explanation import Explanation
 from radserve.schema.percentage import percentage
 from radserve.schema.prediction import ImageResult, Prediction
@@ -86,7 +85,7 @@ def _finding(result: ImageResult) -> str:
         size = f"{result.area.pixels} pixels" if result.area.mm2 is None else f"{result.area.mm2:.0f} mm2"
         return f"Marked: {result.label}, {size}" if result.positive else "Nothing marked"
     assert isinstance(result, Prediction)  # the only other result of one image
-    positive = positive_label(result)
+    positive = result.positive_label
     if positive is None or result.threshold is None:
         return f"Most probable: {result.label}, {percentage(result.probability)}"
     relation = "at or above" if result.positive else "below"

@@ -72,6 +72,11 @@ def of_image(
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
 
+def report_uid(content: bytes, result: ImageResult) -> str:
+    """Return the identifier that the report of a result has, or would have; raises DicomError."""
+    return str(_context(_sources([content], [result]), [result]).uid("sr"))
+
+
 def of_series(contents: Sequence[bytes | None], series: Series, kinds: Collection[Kind] = KINDS) -> dict[Kind, Dataset]:
     """Return the masks of the slices of one series as one `seg`, with their volume in one `sr`; raises DicomError.
 

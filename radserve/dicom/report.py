@@ -44,7 +44,7 @@ _NO_PLACE: Final = "The region of the measurements is the whole image: it does n
 
 def of_prediction(context: Context, result: Prediction) -> Comprehensive3DSR:
     """Return the report of a classifier: the decision with probability and cut-off, or all probabilities."""
-    positive = positive_label(result)
+    positive = result.positive_label
     if positive is None:
         ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
         groups = [_group(context, label, [_percent(codes.DCM.Probability, share)]) for label, share in ranked]
@@ -71,15 +71,6 @@ def of_masks(
     region = _region(context, results, mask) if marked else {}
     group = _group(context, label, values, presence, _frame_numbers(context, results), **region)
     return _report(context, [group], remarks(results, volume), [mask])
-
-
-def positive_label(result: Prediction) -> str | None:
-    """Return the label that the cut-off applies to; None if the model decides nothing."""
-    if result.positive is None:
-        return None
-    if result.positive:
-        return result.label
-    return max((label for label in result.probabilities if label != result.label), key=result.probabilities.__getitem__)
 
 
 def _decision(result: Prediction) -> list[str]:

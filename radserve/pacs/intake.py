@@ -3,21 +3,19 @@
 import shutil
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
-from prometheus_client import Counter
 from pydicom.dataset import Dataset
 
 from radserve.errors import PacsUnavailableError
 from radserve.pacs import header as headers
 from radserve.pacs import rules
+from radserve.pacs.metrics import RECEIVED
 from radserve.pacs.queue import Queue
 from radserve.pacs.rules import Decision
 from radserve.pacs.settings import Rule
 
 Outcome = Literal["queued", "known", "ignored", "rejected"]
-
-RECEIVED: Final = Counter("radserve_pacs_objects", "Objects received, by outcome.", ["outcome"], registry=None)
 
 
 class Intake:

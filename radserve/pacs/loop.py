@@ -5,43 +5,29 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Final
 
 from filelock import FileLock, Timeout
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
 
 from radserve.client import Client
 from radserve.errors import PacsError, RadServeError
 from radserve.host import stop_signals
-from radserve.pacs import intake, processing, receiver, sources
+from radserve.pacs import receiver, sources, status
 from radserve.pacs.intake import Intake
+from radserve.pacs.metrics import POLLED
 from radserve.pacs.processing import Processor
 from radserve.pacs.queue import Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
 from radserve.pacs.sources import Source
+from radserve.pacs.webhook import Notifier
 
 _IDLE: Final = 0.2  # seconds between two looks into an empty queue
 _HOUR: Final = 3600.0
 _PATIENCE: Final = 30.0  # seconds for jobs in progress at shutdown
 logger = logging.getLogger(__name__)
-
-
-class _QueueMetrics:
-    """Number of jobs in each state."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Return the current values."""
-        jobs = GaugeMetricFamily("radserve_pacs_jobs", "Jobs in the queue, by state.", labels=["state"])
-        for state, number in self._queue.counts().items():
-            jobs.add_metric([state], number)
-        yield jobs
 
 
 def client(settings: Settings) -> Client:
@@ -76,8 +62,8 @@ async def _run(settings: Settings) -> None:
         commitments = Commitments()
         taking = Intake(queue, settings.rules, settings.free)
         processor = Processor(settings, queue, stack.enter_context(client(settings)), commitments)
-        if settings.metrics_port is not None:
-            _serve_metrics(settings.metrics_port, queue)
+        if settings.status is not None:
+            stack.enter_context(status.running(settings.status, queue))
         if settings.receiver is not None:
             stack.enter_context(receiver.running(settings.receiver, taking, commitments))
         threads = [_thread(stop, _IDLE, processor.process_next) for _ in range(settings.workers)]
@@ -85,7 +71,9 @@ async def _run(settings: Settings) -> None:
             _thread(stop, item.every, _poll(stack.enter_context(sources.opened(item)), taking))
             for item in settings.sources
         ]
-        threads.append(_thread(stop, _HOUR, lambda: processing.forget_old_jobs(queue, settings.keep_days)))
+        if settings.webhook is not None:
+            threads.append(_thread(stop, _IDLE, Notifier(settings.webhook, settings.retry, queue).deliver_next))
+        threads.append(_thread(stop, _HOUR, lambda: queue.forget(time.time() - settings.keep_days * 86400)))
         logger.info("running with %d rules and %d workers", len(settings.rules), settings.workers)
         await stopping.wait()
         logger.info("stopping")
@@ -96,7 +84,14 @@ async def _run(settings: Settings) -> None:
 
 
 def _poll(source: Source, taking: Intake) -> Callable[[], bool]:
-    return lambda: source.poll(taking)
+    polled = POLLED.labels(source.name)
+
+    def poll() -> bool:
+        more = source.poll(taking)
+        polled.set_to_current_time()
+        return more
+
+    return poll
 
 
 def _thread(stop: threading.Event, pause: float, function: Callable[[], bool | None]) -> threading.Thread:
@@ -120,10 +115,3 @@ def _guarded(function: Callable[[], bool | None]) -> bool:
     except Exception as error:  # noqa: BLE001 - a thread must not end; the message may quote an image
         logger.error("%s failed: %s", function.__qualname__, type(error).__name__)  # noqa: TRY400
     return False
-
-
-def _serve_metrics(port: int, queue: Queue) -> None:
-    registry = CollectorRegistry()
-    for collector in (intake.RECEIVED, *processing.COLLECTORS, _QueueMetrics(queue)):
-        registry.register(collector)
-    start_http_server(port, "127.0.0.1", registry)

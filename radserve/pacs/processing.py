@@ -2,14 +2,11 @@
 
 import logging
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import Counter, Histogram
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -29,7 +26,8 @@ from radserve.errors import (
     UnreachableError,
 )
 from radserve.files import write_atomically
-from radserve.pacs import destinations
+from radserve.pacs import destinations, webhook
+from radserve.pacs.metrics import FAILURES, RESULTS, SECONDS
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
@@ -37,31 +35,10 @@ from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 
-SECONDS: Final = Histogram("radserve_pacs_seconds", "Duration of a step of a job.", ["step"], registry=None)
-FAILURES: Final = Counter("radserve_pacs_failures", "Failed tries, by step.", ["step"], registry=None)
-_REJECTIONS: Final = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.NOT_ACCEPTABLE,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    }
-)
+_REJECTIONS: Final = frozenset({400, 406, 413, 415, 422})
 """Statuses that the same image would get again."""
-_OUTAGES: Final = frozenset(
-    {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.NOT_FOUND,  # the model
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-"""Statuses that say nothing about the image."""
+_OUTAGES: Final = frozenset({401, 403, 404, 408, 429, 502, 503, 504})
+"""Statuses that say nothing about the image; 404 is about the model."""
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +86,7 @@ class Processor:
         content = (self._queue.images / job.file).read_bytes()
         with SECONDS.labels("predict").time():
             results = self._client.predict_frames(job.model, content, job.version)
-            result, kinds = _first(results), self._settings.kinds(job.rule)
+            result, kinds = _key_result(results), self._settings.kinds(job.rule)
             if result.image.frame is None:
                 objects = complete(self._client, content, result, kinds)
             else:
@@ -121,13 +98,16 @@ class Processor:
         for kind, item in objects.items():
             write_atomically(self._queue.results / f"{job.id}-{kind}.dcm", encode(item), mode=0o600)
         archive = result.model.sha256 or result.model.version
-        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()])
+        settings = self._settings.webhook
+        notice = None if settings is None else webhook.message(settings, job, content, result)
+        self._queue.predicted(job, archive, [str(item.SOPInstanceUID) for item in objects.values()], notice)
 
     def _store(self, job: Job) -> None:
         with quiet(), SECONDS.labels("store").time():
             objects: Sequence[Dataset] = [dcmread(path) for path in self._queue.result_files(job)]
             for destination in self._settings.destinations:
                 destinations.store(destination, objects, self._commitments)
+                RESULTS.inc(len(objects))
 
     def _fail(self, job: Job, step: str, error: Exception) -> None:
         FAILURES.labels(step).inc()
@@ -140,15 +120,16 @@ class Processor:
         logger.warning("job %d failed (%s, %s) and is %s", job.id, step, type(error).__name__, state)
 
 
-def _first(results: Results) -> Prediction | Segmentation:
-    """Return the first result; raises an error if no frame has one, or one lacks it through no fault of its own."""
+def _key_result(results: Results) -> Prediction | Segmentation:
+    """Return the result with the largest mask; raises an error if none has one, or one lacks it by a passing fault."""
     rejections = [item for item in results if isinstance(item, RejectedImage)]
     for item in rejections:
         if item.status not in _REJECTIONS:
             raise ServerFailedError(item.status, item.title, item.detail)
     if len(rejections) == len(results):
         raise DicomError(rejections[0].detail)
-    return next(item for item in results if not isinstance(item, RejectedImage))
+    analysed = [item for item in results if not isinstance(item, RejectedImage)]
+    return max(analysed, key=lambda item: item.area.pixels if isinstance(item, Segmentation) else 0)
 
 
 def _reason(error: Exception) -> str:
@@ -164,11 +145,3 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(
         error, UnreachableError | PacsUnavailableError | OSError | sqlite3.OperationalError
     ) and not isinstance(error, FileNotFoundError)
-
-
-def forget_old_jobs(queue: Queue, days: int) -> None:
-    """Delete what the queue knows about jobs that finished days ago."""
-    queue.forget(time.time() - days * 86400)
-
-
-COLLECTORS: Final[tuple[Any, ...]] = (SECONDS, FAILURES)

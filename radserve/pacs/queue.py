@@ -11,40 +11,52 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Self, get_args
 
 from pydicom.dataset import Dataset
 
 from radserve.errors import PacsError
 from radserve.files import PART_SUFFIX, create_atomically
 from radserve.pacs.settings import Retry, Rule
+from radserve.schema.cases import CaseState
 
-State = Literal["received", "predicting", "storing", "done", "rejected", "dead"]
-STATES: Final[tuple[State, ...]] = get_args(State)
+STATES: Final[tuple[CaseState, ...]] = get_args(CaseState)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY,
-    instance TEXT NOT NULL, study TEXT NOT NULL,
+    instance TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL DEFAULT '',
     rule TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL,  -- empty if no rule applies, or version is open
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
     file TEXT NOT NULL,                                              -- name in the folder of images
     archive TEXT NOT NULL DEFAULT '',                                -- sha256, once predicted
     tries INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     claimed INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, changed REAL NOT NULL,
+    queued REAL NOT NULL DEFAULT 0,                                  -- when it arrived, or was sent again
     UNIQUE (instance, model, version)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (state, claimed, due);
+CREATE TABLE IF NOT EXISTS notices (
+    uid TEXT PRIMARY KEY, job INTEGER NOT NULL, body TEXT NOT NULL,  -- body: empty once it is delivered
+    tries INTEGER NOT NULL DEFAULT 0, due REAL, changed REAL NOT NULL -- due: null until the results are stored
+) STRICT;
+CREATE INDEX IF NOT EXISTS notices_due ON notices (due) WHERE body != '';
 CREATE TABLE IF NOT EXISTS results (uid TEXT PRIMARY KEY, changed REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS cursors (
     source TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, key)
 ) STRICT;
 """
+_OLDER: Final = """
+ALTER TABLE jobs ADD COLUMN series TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN queued REAL NOT NULL DEFAULT 0;
+UPDATE jobs SET queued = changed;
+"""
+"""Updates a queue of an earlier release."""
 _NEW: Final = """
-INSERT INTO jobs (instance, study, rule, model, version, state, reason, file, due, changed)
-VALUES (:instance, :study, :rule, :model, :version, :state, :reason, :file, :now, :now)
+INSERT INTO jobs (instance, series, study, rule, model, version, state, reason, file, due, changed, queued)
+VALUES (:instance, :series, :study, :rule, :model, :version, :state, :reason, :file, :now, :now, :now)
 ON CONFLICT DO UPDATE SET state = excluded.state, rule = excluded.rule, reason = excluded.reason, file = excluded.file,
-    archive = '', tries = 0, failures = 0, due = excluded.due, changed = excluded.changed
+    archive = '', tries = 0, failures = 0, due = excluded.due, changed = excluded.changed, queued = excluded.queued
 WHERE jobs.state IN ('rejected', 'dead') OR (jobs.state = 'done' AND jobs.archive != (
     SELECT archive FROM jobs AS newest
     WHERE newest.model = jobs.model AND newest.version = jobs.version AND archive != ''
@@ -67,23 +79,37 @@ class Job:
 
     id: int
     instance: str
+    series: str
     study: str
     rule: str
     model: str
     version: str | None
-    state: State
+    state: CaseState
     reason: str
     file: str
     archive: str
     tries: int
     failures: int
+    claimed: int
+    due: float
     changed: float
+    queued: float
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Read a row."""
         values = {name: row[name] for name in cls.__dataclass_fields__}
         return cls(**values | {"version": row["version"] or None})
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message about a result; `uid` is that of the result's report."""
+
+    uid: str
+    job: int
+    body: str
+    tries: int
 
 
 class Queue:
@@ -100,6 +126,8 @@ class Queue:
         )
         self._database.row_factory = sqlite3.Row
         self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + _SCHEMA)
+        if "queued" not in {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}:
+            self._database.executescript(_OLDER)
 
     def close(self) -> None:
         """Close the database."""
@@ -163,8 +191,11 @@ class Queue:
             row = database.execute(_CLAIM, {"now": time.time()}).fetchone()
         return None if row is None else Job.of(row)
 
-    def predicted(self, job: Job, archive: str, uids: Sequence[str]) -> None:
-        """Record that the results of a job are on disk, before one is sent: they must not be analysed themselves."""
+    def predicted(self, job: Job, archive: str, uids: Sequence[str], notice: tuple[str, str] | None = None) -> None:
+        """Record that the results of a job are on disk, before one is sent: they must not be analysed themselves.
+
+        `notice` is the UID and the body of a message that is due once the results are stored.
+        """
         now = time.time()
         with self._transaction() as database:
             rows = [(uid, now) for uid in uids]
@@ -173,18 +204,27 @@ class Queue:
                 "UPDATE jobs SET state = 'storing', archive = ?, tries = 0, changed = ? WHERE id = ?",
                 (archive, now, job.id),
             )
+            database.execute("DELETE FROM notices WHERE job = ? AND due IS NULL", (job.id,))  # of an earlier try
+            if notice is not None:
+                database.execute(
+                    "INSERT OR IGNORE INTO notices (uid, job, body, changed) VALUES (?, ?, ?, ?)",
+                    (notice[0], job.id, notice[1], now),
+                )
 
     def is_result(self, uid: str) -> bool:
         """Return whether an object is a result of this loop."""
         return self._one("SELECT 1 FROM results WHERE uid = ?", uid) is not None
 
-    def finish(self, job: Job, state: State, reason: str = "") -> None:
+    def finish(self, job: Job, state: CaseState, reason: str = "") -> None:
         """End a job, and delete files that no job needs."""
+        now = time.time()
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = ?, reason = ?, claimed = 0, changed = ? WHERE id = ?",
-                (state, reason, time.time(), job.id),
+                (state, reason, now, job.id),
             )
+            if state == "done":
+                database.execute("UPDATE notices SET due = ? WHERE job = ? AND due IS NULL", (now, job.id))
             used = database.execute(_FILES + " AND file = ?", (job.file,)).fetchone()
         if state == "dead":
             return
@@ -192,20 +232,18 @@ class Queue:
             _delete([self.images / job.file])
         _delete(self.result_files(job))
 
-    def retry(self, job: Job, reason: str, settings: Retry, *, counts: bool) -> State:
+    def retry(self, job: Job, reason: str, settings: Retry, *, counts: bool) -> CaseState:
         """Try a job again after a pause; one with too many failures that count is dead. Returns its state."""
         failures = job.failures + counts
-        if failures >= settings.attempts:
-            self.finish(job, "dead", reason)
-            return "dead"
-        pause = pause_after(job.tries, settings)
+        now = time.time()
         with self._transaction() as database:
             row = database.execute(
-                "UPDATE jobs SET state = CASE state WHEN 'predicting' THEN 'received' ELSE state END, reason = ?,"
-                " tries = tries + 1, failures = ?, claimed = 0, due = ? WHERE id = ? RETURNING state",
-                (reason, failures, time.time() + pause, job.id),
+                "UPDATE jobs SET state = CASE WHEN ? THEN 'dead' WHEN state = 'predicting' THEN 'received' ELSE state"
+                " END, reason = ?, tries = tries + 1, failures = ?, claimed = 0, due = ?, changed = ? WHERE id = ?"
+                " RETURNING state",
+                (failures >= settings.attempts, reason, failures, now + pause_after(job.tries, settings), now, job.id),
             ).fetchone()
-        state: State = row["state"]
+        state: CaseState = row["state"]
         return state
 
     def resend(self, number: int | None = None) -> int:
@@ -218,18 +256,48 @@ class Queue:
                 if not (self.images / row["file"]).exists():
                     raise PacsError(f"The image of job {row['id']} is missing; send it again.")
                 database.execute(
-                    "UPDATE jobs SET state = 'received', tries = 0, failures = 0, claimed = 0, due = ? WHERE id = ?",
+                    "UPDATE jobs SET state = 'received', reason = '', tries = 0, failures = 0, claimed = 0, due = ?1,"
+                    " queued = ?1 WHERE id = ?2",
                     (time.time(), row["id"]),
                 )
         return len(rows)
 
-    def jobs(self, state: State | None = None, limit: int = 1000) -> list[Job]:
-        """Return jobs, the last changed first."""
-        query = "SELECT * FROM jobs WHERE ?1 IS NULL OR state = ?1 ORDER BY changed DESC, id DESC LIMIT ?2"
-        with self._lock, closing(self._database.execute(query, (state, limit))) as rows:
+    def jobs(self, state: CaseState | None = None, limit: int = 1000, after: int | None = None) -> list[Job]:
+        """Return jobs, the newest first; `after` is the id of the last one of the page before."""
+        query = (
+            "SELECT * FROM jobs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3"
+        )
+        with self._lock, closing(self._database.execute(query, (state, after, limit))) as rows:
             return [Job.of(row) for row in rows]
 
-    def counts(self) -> dict[State, int]:
+    def waiting_since(self) -> float | None:
+        """Return when the oldest job that waits or is in progress was queued."""
+        row = self._one("SELECT min(queued) AS time FROM jobs WHERE state IN ('received', 'predicting', 'storing')")
+        return None if row is None else row["time"]
+
+    def notices(self) -> int:
+        """Return the number of messages that wait for delivery."""
+        row = self._one("SELECT count(*) AS number FROM notices WHERE body != '' AND due IS NOT NULL")
+        return 0 if row is None else int(row["number"])
+
+    def due_notice(self) -> Notice | None:
+        """Return a message that is due."""
+        query = "SELECT uid, job, body, tries FROM notices WHERE body != '' AND due <= ? ORDER BY due LIMIT 1"
+        row = self._one(query, time.time())
+        return None if row is None else Notice(**row)
+
+    def delivered(self, notice: Notice) -> None:
+        """Record that a message arrived; its row remains, so that the same result gives no second one."""
+        with self._transaction() as database:
+            database.execute("UPDATE notices SET body = '', changed = ? WHERE uid = ?", (time.time(), notice.uid))
+
+    def postpone(self, notice: Notice, settings: Retry) -> None:
+        """Send a message again after a pause."""
+        due = time.time() + pause_after(notice.tries, settings)
+        with self._transaction() as database:
+            database.execute("UPDATE notices SET tries = tries + 1, due = ? WHERE uid = ?", (due, notice.uid))
+
+    def counts(self) -> dict[CaseState, int]:
         """Return the number of jobs in each state."""
         with self._lock:
             rows = self._database.execute("SELECT state, count(*) AS number FROM jobs GROUP BY state").fetchall()
@@ -253,7 +321,8 @@ class Queue:
         """Delete finished jobs and identifiers of results that were last changed before a time."""
         with self._transaction() as database:
             database.execute("DELETE FROM jobs WHERE state IN ('done', 'rejected') AND changed < ?", (before,))
-            database.execute("DELETE FROM results WHERE changed < ?", (before,))
+            for table in ("results", "notices"):
+                database.execute(f"DELETE FROM {table} WHERE changed < ?", (before,))  # noqa: S608 - fixed names
 
     def result_files(self, job: Job) -> list[Path]:
         """Return the results of a job that are on disk."""
@@ -292,5 +361,5 @@ def pause_after(tries: int, settings: Retry) -> float:
 
 
 def _identity(header: Dataset) -> dict[str, Any]:
-    uids = {"instance": str(header.SOPInstanceUID), "study": str(header.StudyInstanceUID)}
-    return uids | {"now": time.time()}
+    keywords = {"instance": "SOPInstanceUID", "series": "SeriesInstanceUID", "study": "StudyInstanceUID"}
+    return {name: str(header.get(keyword, "")) for name, keyword in keywords.items()} | {"now": time.time()}

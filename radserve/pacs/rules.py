@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pydicom.dataset import Dataset
 
 from radserve.pacs import header as headers
 from radserve.pacs.settings import Age, Rule
+
+_SHOWN: Final = ("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def _findings(rule: Rule, header: Dataset) -> Iterator[Finding]:
 
 def _attribute(keyword: str, wanted: Sequence[str], values: Sequence[str]) -> Finding:
     met = bool({value.strip().upper() for value in wanted} & set(values or ("",)))
+    if keyword.startswith("Patient") and keyword not in _SHOWN:  # reasons are shown on the dashboard
+        return Finding(met, f"{keyword} {'matches' if met else 'does not match'}")
     choice = " or ".join(value or "absent" for value in wanted)
     value = " and ".join(values) or "absent"
     return Finding(met, f"{keyword} is {value}" + ("" if met else f", not {choice}"))

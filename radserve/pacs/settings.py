@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydicom.datadict import tag_for_keyword
 
 from radserve.dicom.kinds import Kind
@@ -17,6 +26,8 @@ from radserve.validation_error import describe
 
 _ENVIRONMENT: Final = "env:"
 _FILE: Final = "file:"
+_LOOPBACK: Final = ("127.0.0.1", "localhost")
+_MIN_SECRET: Final = 16  # characters
 
 
 def _secret(value: str) -> str:
@@ -62,6 +73,7 @@ AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 table 6.
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Values = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_list), Field(min_length=1)]
 
 
@@ -164,6 +176,44 @@ class Retry(_Settings):
     attempts: Annotated[int, Field(ge=1)] = 10
 
 
+class Status(_Settings):
+    """HTTP endpoint with cases, metrics and health; the cases need `token`, which only loopback may lack."""
+
+    address: Address
+    token: Secret | None = None
+
+    @property
+    def host(self) -> str:
+        """Address without the port."""
+        return self.address.partition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """Port of the address."""
+        return int(self.address.partition(":")[2])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.token is None and self.host not in _LOOPBACK:
+            raise ValueError(f"{self.host} can be reached by other machines, so `token` must be set")
+        return self
+
+
+class Webhook(_Settings):
+    """Receiver of a message about each positive result; with `patient_data`, it has patient and accession number."""
+
+    url: Url
+    secret: Secret
+    patient_data: bool = False
+    timeout: Seconds = 10.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.secret) < _MIN_SECRET:
+            raise ValueError(f"`secret` must have at least {_MIN_SECRET} characters")
+        return self
+
+
 class Settings(_Settings):
     """All settings."""
 
@@ -178,7 +228,8 @@ class Settings(_Settings):
     retry: Retry = Retry()
     free: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024  # bytes on the disk below which no image is accepted
     keep_days: Annotated[int, Field(ge=1)] = 90  # finished jobs are forgotten later
-    metrics_port: Port | None = None  # on loopback
+    status: Status | None = None
+    webhook: Webhook | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

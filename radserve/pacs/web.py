@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import httpx
@@ -11,18 +10,7 @@ from dicomweb_client import DICOMwebClient
 
 from radserve.errors import PacsError, PacsUnavailableError
 
-_TEMPORARY: Final = frozenset(
-    {
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.FORBIDDEN,
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-        HTTPStatus.INSUFFICIENT_STORAGE,
-    }
-)
+_TEMPORARY: Final = frozenset({401, 403, 408, 429, 502, 503, 504, 507})  # 507: insufficient storage
 
 
 class Access(Protocol):

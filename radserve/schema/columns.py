@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 RESULT: Final = {
     "warning": "warning",
+    "result": "verdict",
     "label": "label",
     "probability": "probability",
+    "positive_label": "positive_label",
+    "positive_probability": "positive_probability",
     "certainty": "certainty.status",
     "prevalence": "prevalence",
     "positive": "positive",
@@ -44,13 +47,20 @@ RESULT: Final = {
 }
 """Columns of a result and its attributes; those that it lacks are empty."""
 
+ADDED: Final = ("result", "positive_label", "positive_probability")
+"""Columns of which the document of a server has no key."""
+
 NAMES: Final = ("file", "status", *RESULT, "problem")
 """All columns: `status` is 200, or that of the rejection, whose reason is the `problem`."""
 
 
 TYPES: Final = (
     dict.fromkeys(
-        ("probability", "prevalence", "threshold", "area_fraction", "area_mm2", "domain_percentile"), "Float64"
+        (
+            *("probability", "positive_probability", "threshold", "prevalence"),
+            *("area_fraction", "area_mm2", "domain_percentile"),
+        ),
+        "Float64",
     )
     | dict.fromkeys(("status", "area_pixels", "box_left", "box_top", "box_width", "box_height"), "Int64")
     | {"width": "Int64", "height": "Int64", "frame": "Int64", "positive": "boolean"}
@@ -61,6 +71,12 @@ TYPES: Final = (
 def of_result(file: str | None, result: object) -> dict[str, Any]:
     """Return the row of a result."""
     return {"file": file, "status": 200} | {column: value(result, names) for column, names in RESULT.items()}
+
+
+def added(result: object) -> dict[str, Any]:
+    """Return the columns that the document of a server lacks, without empty ones."""
+    values = {name: value(result, RESULT[name]) for name in ADDED}
+    return {name: item for name, item in values.items() if item is not None}
 
 
 def of_problem(file: str | None, status: int | None, title: str, detail: str) -> dict[str, Any]:

@@ -75,10 +75,12 @@ class StoredResult(HistoryEntry):
 class HistoryPage(Document):
     """Page of the history, newest first; `next` is the cursor of the following page, None on the last one.
 
+    `matching` has the ids of the results that match the filters, if a page of whole requests has others too.
     `keeps_names` says whether the gateway stores file names, so that a search for them can find any; None in older
     releases.
     """
 
     results: tuple[HistoryEntry, ...]
     next: str | None
+    matching: tuple[Text, ...] | None = None
     keeps_names: StrictBool | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from radserve.schema.percentage import percentage
+from radserve.schema.percentage import comparison
 from radserve.schema.png_writer import Color, colored
 
 DISCLAIMER: Final = "Not a medical device. For research only; do not use it for patient care."
@@ -53,10 +53,9 @@ def rejection(title: str, detail: str, notes: Sequence[str]) -> str:
 
 def bar(label: str, probability: float, threshold: float | None = None) -> str:
     """Return a bar for a probability, with a line at the cut-off."""
-    text = f"{escape(label)} {percentage(probability)}"
+    text = escape(comparison(label, probability, threshold))
     mark = ""
     if threshold is not None:
-        text += f", cut-off {percentage(threshold)}"
         mark = f'<div style="position:absolute;left:{threshold:.2%};top:-2px;bottom:-2px;border-left:2px solid"></div>'
     fill = f'<div style="width:{probability:.2%};height:100%;background:#2463eb"></div>'
     track = f"position:relative;width:{_WIDTH};max-width:100%;height:.7em;background:#8884"

@@ -1,4 +1,4 @@
-"""Formats probabilities."""
+"""Formats probabilities, and compares them with cut-offs."""
 
 
 def percentage(probability: float) -> str:
@@ -6,3 +6,9 @@ def percentage(probability: float) -> str:
     if probability > 0.9994:
         return ">99.9%"
     return "<0.1%" if probability < 0.0006 else f"{probability:.1%}"
+
+
+def comparison(label: str, probability: float, threshold: float | None = None) -> str:
+    """Return a label with its probability, and the cut-off of that label: `pneumonia 1.4%, cut-off 49.3%`."""
+    text = f"{label} {percentage(probability)}"
+    return text if threshold is None else f"{text}, cut-off {percentage(threshold)}"

@@ -14,7 +14,7 @@ from radserve.schema import columns, html, plot
 from radserve.schema.domain import Domain, Repair
 from radserve.schema.history import HistoryState
 from radserve.schema.origin import WithOrigin
-from radserve.schema.percentage import percentage
+from radserve.schema.percentage import comparison, percentage
 from radserve.schema.png import GrayPng
 from radserve.schema.types import (
     ROUNDING,
@@ -38,6 +38,8 @@ _DOMAIN: Final = {
     "unusual": "Unusual image: do not rely on the label.",
     "unlike": "Unlike the training images: do not rely on the label.",
 }
+_NO_RESULT: Final = {"unusual": "no result: unusual image", "unlike": "no result: unlike the training images"}
+_UNCERTAIN: Final = "uncertain: no reliable label"
 _BARS: Final = 5  # labels that a notebook shows
 
 PROBABILITY_SUM_TOLERANCE: Final = 0.01  # how far the probabilities may sum from 1: they may be rounded to two digits
@@ -80,11 +82,15 @@ class Certainty(Document):
 
     The result is `certain` if the set contains its label alone. Do not rely on the label of an uncertain result: it is
     what the model computed, but the model's validation images do not support it alone.
+
+    `second_label` is the label of the second pass, a brightened copy of a dark image without its dark margins; None
+    without one. If it is another one, the result is uncertain.
     """
 
     status: Literal["certain", "uncertain"]
     prediction_set: tuple[Text, ...]
     level: Fraction
+    second_label: Text | None = None
 
 
 class ImageResult(WithOrigin):
@@ -136,6 +142,21 @@ class ImageResult(WithOrigin):
             reasons.append(_DOMAIN[str(self.domain.status)])
         return tuple(reasons)
 
+    @property
+    def verdict(self) -> str:
+        """What tables print: the label, or why the label is not a result. A `warning` does not change it."""
+        return self.label if self.domain is None else _NO_RESULT.get(str(self.domain.status), self.label)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the label, certain or not, is a result: the image is not unlike the training images, nor unusual."""
+        return self.domain is None or not self.domain.is_doubtful
+
+    @property
+    def output(self) -> str:
+        """What the model computed, in words, also if it is not a result."""
+        return self._finding
+
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with one row; `Results` has one for many. Raises InvalidCallError without pandas."""
         return columns.frame([self.row()])
@@ -148,7 +169,7 @@ class ImageResult(WithOrigin):
         """Draw the image, if it is known, with the mask or heat map; raises InvalidCallError without matplotlib."""
         overlay, size = self._overlay, (self.image.width, self.image.height)
         pixels = None if overlay is None else overlay.pixels
-        title = "\n".join([*self.doubts, f"Model output: {self._finding}" if self.doubts else self._finding])
+        title = "\n".join([*self.doubts, f"Model output: {self.output}" if self.doubts else self.output])
         return plot.draw(ax or plot.new_axes(), self._picture(), self.repair, pixels, size, title)
 
     def _repr_html_(self) -> str:
@@ -246,21 +267,58 @@ class Prediction(ImageResult):
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons not to rely on the label; empty if there are none."""
-        return (*super().doubts, *(["Uncertain: do not rely on the label."] if self.is_uncertain else []))
+        reasons = ["Uncertain: do not rely on the label."] if self.is_uncertain else []
+        if self.contradiction is not None:
+            reasons.append(self.contradiction)
+        return (*super().doubts, *reasons)
+
+    @property
+    def contradiction(self) -> str | None:
+        """What the second pass says, if it contradicts the label, as a sentence."""
+        second = None if self.certainty is None else self.certainty.second_label
+        if second in (None, self.label):
+            return None
+        return f'A brightened copy without its dark margins was labelled "{second}".'
+
+    @property
+    def verdict(self) -> str:
+        """What tables print: the label, or why the label is not a result. A `warning` does not change it."""
+        return _UNCERTAIN if self.is_uncertain and self.has_result else super().verdict
+
+    @property
+    def positive_label(self) -> str | None:
+        """Label that the cut-off is about; None if the model has none, or not two labels."""
+        if self.positive is None or len(self.probabilities) != 2:
+            return None
+        return next(label for label in self.probabilities if (label == self.label) is self.positive)
+
+    @property
+    def positive_probability(self) -> float | None:
+        """Calibrated probability of `positive_label`, which is compared with `threshold`."""
+        return None if self.positive_label is None else self.probabilities[self.positive_label]
+
+    @property
+    def output(self) -> str:
+        """What the model computed, in words, also if it is not a result: `normal: pneumonia 1.4%, cut-off 49.3%`."""
+        if self.positive_label is None:
+            return self._finding
+        text = comparison(self.positive_label, self.probabilities[self.positive_label], self.threshold)
+        return text if self.positive else f"{self.label}: {text}"
 
     @property
     def _finding(self) -> str:
         if self.positive is None:
             return f"{self.label}, {percentage(self.probability)}"
-        return f"{self.label}: {'at or above' if self.positive else 'below'} the cut-off"
+        if self.positive or self.positive_label is None:
+            return f"{self.label}: {'at or above' if self.positive else 'below'} the cut-off"
+        return f"{self.label}: {self.positive_label} below the cut-off"
 
     def _bars(self) -> list[str]:
         """Return one bar for two labels, that of the label with the cut-off; else one for each probable label."""
+        if self.positive_label is not None:
+            return [html.bar(self.positive_label, self.probabilities[self.positive_label], self.threshold)]
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
-        if self.threshold is None or len(ranked) != 2:
-            return [html.bar(label, probability) for label, probability in ranked[:_BARS]]
-        label = next(label for label in self.probabilities if (label == self.label) is self.positive)
-        return [html.bar(label, self.probabilities[label], self.threshold)]
+        return [html.bar(label, probability) for label, probability in ranked[:_BARS]]
 
     @model_validator(mode="after")
     def _check_certainty(self) -> Self:
@@ -270,6 +328,9 @@ class Prediction(ImageResult):
                 raise ValueError(f"the prediction set {list(labels)} is not among {sorted(self.probabilities)}")
             if (labels == (self.label,)) != (status == "certain"):
                 raise ValueError(f"certainty is {status}, but the prediction set of {self.label!r} is {list(labels)}")
+            second = self.certainty.second_label
+            if second is not None and (second not in self.probabilities or (second != self.label and len(labels) < 2)):
+                raise ValueError(f"the second label is {second!r}, but the prediction set is {list(labels)}")
         return self
 
     @model_validator(mode="after")

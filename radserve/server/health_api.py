@@ -1,7 +1,7 @@
 """Health API of the supervisor: /live, /ready, /auth, /catalog and /metrics."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +21,13 @@ from radserve.server.status import ServerStatus
 from radserve.torchserve.registry import ModelVersion
 from radserve.versions.views import Views
 
+_OTHER_PORT: Final = {
+    "status": 404,
+    "title": "Not the inference port",
+    "detail": "This is the health port (--health-port), with /live, /ready, /auth, /catalog and /metrics. Send images "
+    "to the port of --port (8080 by default, or 8443 with keys).",
+}
+
 
 def health_app(
     status: ServerStatus,
@@ -36,7 +43,8 @@ def health_app(
     /live responds with 200 while the supervisor runs, /ready with 200 while every model answers, else 503; the body
     holds `state` and `detail`, and `problems` that do not concern predictions. /catalog lists the versions that are
     open to requests, and whether each is ready; /catalog/NAME/VERSION/card and /sample are the model card and the
-    sample image of one of them, from its archive in the model store.
+    sample image of one of them, from its archive in the model store. Other paths, such as those of predictions, get a
+    404 that names the port for them.
     """
     registry = views.version_manager.registry
 
@@ -69,7 +77,11 @@ def health_app(
             return Response(status_code=404)
         return Response(version.model.sample, media_type="application/octet-stream")
 
+    async def not_found(_: Request, __: Exception) -> Response:
+        return JSONResponse(_OTHER_PORT, 404, media_type="application/problem+json")
+
     return Starlette(
+        exception_handlers={404: not_found},
         routes=[
             Route("/live", live),
             Route("/ready", ready),

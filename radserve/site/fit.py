@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers import second_pass
 from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.domain.detector import Detector
 from handlers.errors import RequestError
 from handlers.pipeline import Result
 from handlers.profile import Change, SiteProfile
-from handlers.recipe import Recipe, Uncertainty
+from handlers.recipe import Input, Recipe, Uncertainty
 from handlers.scope.scope import NO_ASSURANCES
 from handlers.tracing import Trace
 from radserve.build import mar, model_store
@@ -29,6 +30,7 @@ from training import recalibration, uncertainty
 from training.batches import Images
 from training.datasets.example import sha256
 from training.evaluators.evaluator import Logits
+from training.second_pass import Passes
 from training.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,9 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
     used = _accepted(shipped, outputs)
     site_images.require_enough([output.image.label for output in used], recipe.labels, source)
     data, logits = _data(recipe, used), np.stack([output.logits for output in used])
+    passes = Passes(
+        np.array([output.brightness for output in used]), np.stack([output.second_logits for output in used])
+    )
     if not recalibration.is_measurable(data, settings.level):
         raise SiteProfileError(
             f"{source}: at a level of {settings.level:g}, every label needs images of "
@@ -84,7 +89,7 @@ def fit(store: Path, name: str, source: Path, options: Options) -> SiteProfile:
         uncertainty=fitted.uncertainty,
         detector=None if measured is None else limits.fit(measured),
         sample=sample,
-        changes=_changes(recipe, settings, logits, data)
+        changes=_changes(recipe, settings, logits, data, passes)
         | ({} if measured is None else limits.changes(measured, settings.seed)),
     )
 
@@ -117,6 +122,8 @@ class _Output:
     image: LabelledImage
     logits: NDArray[np.float32]
     score: float | None  # distance to the training images; None without a detector
+    brightness: float
+    second_logits: NDArray[np.float32]  # of the second pass; NaN without one
 
 
 def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tuple[Detector | None, list[_Output]]:
@@ -134,17 +141,24 @@ def _run(archive: Path, recipe: Recipe, images: Sequence[LabelledImage]) -> tupl
         pipeline = replace(handler.pipeline, detector=detector.load(folder, recipe))
         contents = ((image.path.read_bytes(), pipeline.limits, Trace(), NO_ASSURANCES, None) for image in images)
         results = zip(images, pipeline.stream(contents), strict=True)
-        outputs = (_output(image, result) for image, result in results)
+        outputs = (_output(image, result, recipe.input) for image, result in results)
         return pipeline.detector, [output for output in outputs if output is not None]
 
 
-def _output(image: LabelledImage, result: Result | RequestError) -> _Output | None:
+def _output(image: LabelledImage, result: Result | RequestError, spec: Input) -> _Output | None:
     if isinstance(result, RequestError):
         if result.status >= HTTPStatus.INTERNAL_SERVER_ERROR:  # a failure here, not a property of the image
             raise SiteProfileError(f"{image.path}: {result}") from result
         _log.warning("%s: rejected, and left out: %s", image.path, result)
         return None
-    return _Output(image, result.outputs["logits"], None if result.assessment is None else result.assessment.score)
+    logits, second = result.outputs["logits"], result.second_logits
+    return _Output(
+        image,
+        logits,
+        None if result.assessment is None else result.assessment.score,
+        second_pass.brightness(result.prepared.tensor, spec),
+        np.full_like(logits, np.nan) if second is None else second,
+    )
 
 
 def _measured(recipe: Recipe, shipped: Detector | None, outputs: Sequence[_Output]) -> limits.Measured | None:
@@ -169,8 +183,8 @@ def _data(recipe: Recipe, outputs: Sequence[_Output]) -> Images:
     return Images(torch.empty(len(outputs), 0), targets, tuple(output.image.patient for output in outputs))
 
 
-def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images) -> dict[str, Change]:
+def _changes(recipe: Recipe, settings: Settings, logits: Logits, data: Images, passes: Passes) -> dict[str, Change]:
     """Measure the recipe as shipped, and refitted without the patients that it is measured on."""
-    before = uncertainty.statistic(recipe, uncertainty.decisions(recipe, logits), data)
-    after = uncertainty.statistic(recipe, recalibration.cross_fitted(recipe, settings, logits, data), data)
+    before = uncertainty.statistic(recipe, uncertainty.decisions(recipe, logits, passes), data)
+    after = uncertainty.statistic(recipe, recalibration.cross_fitted(recipe, settings, logits, data, passes), data)
     return comparison.compare(before, after, data.groups, settings.seed)

@@ -168,7 +168,7 @@ def test_internal_networks_have_no_egress_and_services_join_only_what_they_need(
     where = {name: set(service.get("networks", [])) for name, service in pacs["services"].items()}
     assert where == {
         "orthanc": {"pacs", "pacs-ports"},
-        "pacs": {"pacs", "inner"},
+        "pacs": {"pacs", "inner", "monitoring"},
         "viewer": {"pacs", "pacs-ports"},
         "nginx": {"front", "monitoring", "inner"},
         "gateway": {"inner", "back"},
@@ -346,4 +346,11 @@ def test_settings_of_the_pacs_loop_are_valid_and_name_services(
     assert "pacs" in pacs["services"]["orthanc"]["networks"]
     assert {urlsplit(source.orthanc).hostname for source in loop.sources if hasattr(source, "orthanc")} == {"orthanc"}
     assert loop.server.url == "https://server:8443"
+    assert loop.status is not None
+    assert loop.status.token == "key"
+    assert environment(merged({"RADSERVE_PACS": "x"})["services"]["gateway"])["RADSERVE_GATEWAY_PACS"] == "x"
+    targets = yaml.safe_load((DOCKER / "prometheus" / "pacs.yml").read_text())
+    assert targets == [{"targets": [f"pacs:{loop.status.port}"]}]
+    named = re.findall(r"#RADSERVE_PACS=(\S+)", (DOCKER / ".env.example").read_text())
+    assert named == [f"http://pacs:{loop.status.port}"]
     assert ("pacs", str(loop.folder.parent), False) in mounts(pacs["services"]["pacs"])

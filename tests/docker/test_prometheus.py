@@ -111,7 +111,7 @@ def test_keys_are_files_and_sent_only_over_tls() -> None:
     assert not [name for name, job in jobs.items() if "authorization" in job and job["scheme"] != "https"]
 
 
-OPTIONAL = {"gateway", "node", "gpu"}
+OPTIONAL = {"gateway", "node", "gpu", "pacs"}
 """Jobs of parts that a deployment may lack."""
 
 
@@ -129,15 +129,14 @@ def test_optional_parts_have_targets_only_where_they_are_deployed(tmp_path: Path
 
 def test_compose_mounts_the_targets_of_the_parts_that_it_runs() -> None:
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_bytes())["services"]
-    mounts = dict(
-        re.findall(
-            r"\$\{RADSERVE_\w+_TARGETS:-(\S+)\}:/etc/prometheus/targets/(\w+)\.yml:ro",
-            "\n".join(compose["prometheus"]["volumes"]),
-        )
+    mounts = re.findall(
+        r"\$\{RADSERVE_\w+_TARGETS:-(\S+)\}:/etc/prometheus/targets/(\w+)\.yml:ro",
+        "\n".join(compose["prometheus"]["volumes"]),
     )
-    assert {name: source for source, name in mounts.items()} == {
+    assert {name: source for source, name in mounts} == {
         "gateway": "./prometheus/gateway.yml",
         "node": "./prometheus/node.yml",
         "gpu": "/dev/null",
+        "pacs": "/dev/null",
     }
     assert {"gateway", "node-exporter"} <= set(compose)

@@ -142,6 +142,20 @@ def test_each_answers_a_picture_of_its_own_kind(client: httpx.Client, name: str)
     check(ask(client, name, data), name, sample(name).size)
 
 
+def test_a_dark_slice_is_labelled_twice(client: httpx.Client) -> None:
+    name = "brain-tumor-cnn-attention"
+    bright, dark = (
+        saved(sample(name).point([round(share * level) for level in range(256)]), "PNG") for share in (1, 0.3)
+    )
+    assert "second_label" not in ask(client, name, bright)["certainty"]
+    document = ask(client, name, dark)
+    check(document, name, sample(name).size)
+    assert document["label"] == "no tumour"
+    assert document["certainty"]["status"] == "uncertain"
+    assert document["certainty"]["prediction_set"] == ["no tumour", "tumour"]
+    assert document["certainty"]["second_label"] == "tumour"
+
+
 LOSSLESS: dict[str, Callable[[Pillow.Image], bytes]] = {
     "png": lambda image: saved(image, "PNG"),
     "tiff": lambda image: saved(image, "TIFF"),

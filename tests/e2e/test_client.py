@@ -118,7 +118,8 @@ def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) ->
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "2 images analysed, 0 failed.\n")
+    places = f"Masks in {tmp_path / 'out'}. Overlays in {tmp_path / 'out'}."
+    assert (done.returncode, done.stderr) == (0, f"2 images analysed, 0 failed. {places}\n")
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["spot", "spot"]
     for name in ("a", "b"):
         np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out" / f"{name}.mask.png")) > 0, FIGURE)

@@ -1,6 +1,9 @@
 """The loop with a real Orthanc, a real server, and dcmtk."""
 
+import json
 import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +19,7 @@ from radserve.pacs.intake import Intake
 from radserve.pacs.queue import Queue
 from radserve.pacs.settings import DicomWebSource, OrthancSource, Rule
 from tests import command_line
+from tests.radserve.scripted import Reply, Request, scripted
 from tests.server import Server, free_ports
 
 pytestmark = pytest.mark.e2e
@@ -36,7 +40,7 @@ def orthanc(orthanc_process: Orthanc) -> Orthanc:
 
 def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, server: Server, tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    changes = {"write": ["sr", "seg", "sc"], "metrics_port": port}
+    changes = {"write": ["sr", "seg", "sc"], "status": {"address": f"127.0.0.1:{port}"}}
     settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", **changes)
     check = command_line.run("pacs", settings, "--check")
     assert (check.returncode, check.stdout.count(": ok")) == (0, 3), check.stdout
@@ -45,7 +49,16 @@ def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, se
     with loop(settings) as process:
         wait_for(lambda: all(orthanc.objects(kind) for kind in ("SR", "SEG", "OT")))
         orthanc.store(film(3))
-        wait_for(lambda: 'radserve_pacs_jobs{state="done"} 2.0' in httpx.get(f"http://127.0.0.1:{port}").text)
+        status = f"http://127.0.0.1:{port}"
+        wait_for(lambda: httpx.get(f"{status}/cases").json()["counts"]["done"] == 2)
+        (rejected,) = httpx.get(f"{status}/cases?state=rejected").json()["cases"]
+        assert (rejected["instance"], rejected["study"], rejected["series"]) == (f"{SERIES}.2", STUDY, SERIES)
+        assert rejected["reason"] == "Rule 'children' does not match: age 40.0 is not below 6."
+        metrics = httpx.get(f"{status}/metrics").text
+        assert "radserve_pacs_results_total 6.0" in metrics
+        assert 'radserve_pacs_jobs{state="done"} 2.0' in metrics
+        polled = f'radserve_pacs_polled_timestamp_seconds{{source="{orthanc.url}"}} '
+        assert time.time() - float(metrics.partition(polled)[2].split()[0]) < 60
         process.terminate()
         process.join(60)
         assert process.exitcode == 0
@@ -79,6 +92,45 @@ def test_what_arrives_by_c_store_is_stored_by_c_store_and_committed(
         httpx.post(f"{orthanc.url}/modalities/loop/store", content=identifier.json()[0]).raise_for_status()
     assert command_line.run("pacs", settings, "--list", "all").stderr == "1 done\n"
     assert len(orthanc.objects("SR")) == 1
+
+
+def test_a_positive_finding_is_reported_once_although_the_loop_is_killed_meanwhile(
+    orthanc: Orthanc, server: Server, tmp_path: Path
+) -> None:
+    with scripted() as receiver:
+        webhook = {"url": f"{receiver.url}/hook", "secret": "a secret of 24 characters"}
+        settings = write_settings(orthanc, server.url, tmp_path / "pacs.yaml", webhook=webhook)
+        killed = threading.Event()
+
+        def hang(_: Request) -> Reply:
+            killed.wait(60)
+            return Reply(503)
+
+        receiver.script = hang
+        orthanc.store(film(1))
+        with loop(settings) as process:
+            wait_for(lambda: len(receiver.requests) == 1)
+            process.kill()
+            process.join()
+        killed.set()
+        # The result is in the PACS; only the message is missing.
+        (report,) = orthanc.objects("SR")
+        receiver.script = lambda _: Reply(503 if len(receiver.requests) == 2 else 204, media_type=None)
+        with loop(settings):
+            wait_for(lambda: len(receiver.requests) == 3)
+        orthanc.store(film(1))
+        with loop(settings):
+            orthanc.store(film(2))
+            wait_for(lambda: len(receiver.requests) == 4)
+    keys = [request.headers["webhook-id"] for request in receiver.requests]
+    assert keys[:3] == [report["SOPInstanceUID"]] * 3
+    assert keys[3] not in keys[:3]
+    assert len({request.body for request in receiver.requests[:3]}) == 1
+    message = json.loads(receiver.requests[0].body)
+    assert (message["instance_uid"], message["study_uid"]) == (f"{SERIES}.1", STUDY)
+    assert message["positive_probability"] >= message["threshold"]
+    assert "Synthetic" not in receiver.requests[0].body.decode()
+    assert len(orthanc.objects("SR")) == 2
 
 
 def _sent(caller: str, orthanc: Orthanc, file: Path) -> bool:

@@ -21,6 +21,7 @@ from radserve.cli.with_gateway import Addresses
 from radserve.client import Client
 from tests import command_line
 from tests.fake_supervisor import PATIENCE, await_true
+from tests.radserve.minimal_archive import write_archive
 from tests.repack import FILM, NAME
 from tests.server import ROOT, command, free_ports
 
@@ -166,7 +167,8 @@ def test_a_port_that_is_not_a_number_is_rejected() -> None:
 
 
 def test_a_check_starts_nothing_and_creates_a_private_run_directory(tmp_path: Path) -> None:
-    done = serve("--check", "--runtime", tmp_path / "run")
+    write_archive(tmp_path / "store")
+    done = serve("--check", "--runtime", tmp_path / "run", "--model-store", tmp_path / "store")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
     tmp_path.chmod(0o755)

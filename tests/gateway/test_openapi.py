@@ -66,6 +66,7 @@ def everything(keys: Keys, folder: Path) -> Path:
 def test_secured_operations_authenticate_first(keys: Keys) -> None:
     backend = FakeBackend()
     values = {"name": "chest-xray-cnn", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
+    values["case_id"] = "1"
 
     async def ask() -> None:
         async with client(gateway(CredentialAuthenticator(Keyring.open(str(keys.file))), backend=backend)) as http:

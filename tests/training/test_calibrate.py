@@ -23,7 +23,7 @@ from .conftest import Trained, copy_archive, make_archive, make_films, make_glio
 def trained(quick: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folder of a model that was trained for one epoch, and its films."""
     root = tmp_path_factory.mktemp("calibrate")
-    settings = quick.model_copy(update={"validation": 0.5})
+    settings = quick.model_copy(update={"validation": 0.5, "second_pass": 0.2})
     folder, films = make_archive(root / "archives" / "chest-xray-cnn", settings), make_films(root / "films")
     train(folder, films, root / "run", Options(install=True, progress=False, tracker="none", overrides=("epochs=1",)))
     return folder, films
@@ -48,7 +48,7 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     path = folder / "archive.yaml"
     complete = recipes.load(path)
     old = yaml.safe_load(path.read_text())
-    del old["uncertainty"], old["calibration"]["prevalence"], old["decision"]["sensitivity"]
+    del old["uncertainty"], old["second_pass"], old["calibration"]["prevalence"], old["decision"]["sensitivity"]
     path.write_text(yaml.safe_dump(old))
     calibrate(folder, films, install=False)
     assert recipes.load(path).uncertainty is None
@@ -57,9 +57,12 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     assert recipes.load(path) == complete
     measured = report.load(folder / "metrics.json").certainty
     assert measured is not None
-    assert {"accuracy", "accuracy_certain", "uncertain", "coverage of normal"} <= set(measured)
+    assert {"accuracy", "accuracy_certain", "uncertain", "coverage of normal", "second_pass"} <= set(measured)
     text = (folder / "CARD.md").read_text()
     assert "| share of uncertain results |" in text
+    assert "| share of results with a second pass |" in text
+    assert complete.second_pass is not None
+    assert f"gray levels is below {complete.second_pass.darker_than:.4f}, a brightened copy" in text
     assert complete.uncertainty is not None
     assert complete.uncertainty.margin > 0
     assert f"changed the log-odds by at most {complete.uncertainty.margin:.3f} in 95% of copies" in text

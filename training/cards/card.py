@@ -182,6 +182,12 @@ def _input(recipe: Recipe) -> Iterable[str]:
     assumed = "" if share is None else f" The probabilities assume that {share:.0%} of the images are positive."
     fitted = _sentence(recipe.calibration.fitted)
     yield f"Calibration: temperature {recipe.calibration.temperature:.4f}. {fitted}{assumed}"
+    if recipe.second_pass is not None:
+        yield (
+            "Second pass: where the mean times the 90% quantile of the input's gray levels is below "
+            f"{recipe.second_pass.darker_than:.4f}, a brightened copy of the image without its dark margins is "
+            f"labelled too; with another label, the result is uncertain. {_sentence(recipe.second_pass.fitted)}"
+        )
 
 
 def _decision(recipe: Recipe) -> str:

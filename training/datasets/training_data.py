@@ -55,10 +55,10 @@ def load(recipe: Recipe, settings: Settings, folder: Path) -> TrainingData:
     return TrainingData(train, validation, spec, sides)
 
 
-def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str]:
-    """Read a data set that was not used for training, without splitting it; return it with the SHA-256 of its list."""
+def load_all(recipe: Recipe, settings: Settings, folder: Path) -> tuple[Images, str, tuple[Example, ...]]:
+    """Read a data set that was not used for training, without splitting it; return also the SHA-256 of its list."""
     examples = _find(recipe, settings, folder)
-    return images(examples, recipe), split.digest(examples, [True] * len(examples))
+    return images(examples, recipe), split.digest(examples, [True] * len(examples)), tuple(examples)
 
 
 def _find(recipe: Recipe, settings: Settings, folder: Path) -> Sequence[Example]:

@@ -8,37 +8,49 @@ import { zip } from "./zip_writer.js";
 
 const ACCEPT = 'multipart/related; type="application/dicom"';
 const KINDS = { SR: "sr", SEG: "seg" }; // by modality; a picture has another one
+const TITLE = "DICOM (SR, SEG, SC)";
 const NOTE = "DICOM takes a new analysis, which is added to the history.";
 
 /**
  * Return a button, and a note, that downloads the objects of a result, several in a zip file; `name` begins their names, `title` is for people.
  *
- * `path` names model and version, `body()` returns a promise of the `file`, or of the `instances` of a series.
+ * `path` names model and version, `body()` returns a promise of the `file`, or of the `instances` of a series. The note says
+ * which objects there were, because a result may lack some.
  */
 export function dicomButton(name, title, path, options, body) {
-  const act = button("DICOM (SR, SEG, SC)", async () => {
+  const note = make("span", { class: "small" }, NOTE);
+  const act = button(TITLE, async () => {
     act.disabled = true;
     act.textContent = "Making DICOM …";
     try {
       const { file = null, instances = null } = await body();
-      await saveObjects(await post(`api/predictions/${path}`, file, { ...options, instances, accept: ACCEPT }), name);
+      const kinds = await saveObjects(await post(`api/predictions/${path}`, file, { ...options, instances, accept: ACCEPT }), name);
+      note.textContent = downloadedText(kinds, instances !== null);
       announce(`${title}: DICOM result downloaded.`);
     } catch (error) {
       show(`${title}, DICOM result`, error);
     }
     act.disabled = false;
-    act.textContent = "DICOM (SR, SEG, SC)";
+    act.textContent = TITLE;
   }, { title: NOTE });
-  return [act, make("span", { class: "small" }, NOTE)];
+  return [act, note];
 }
 
+/** Say which objects were downloaded, and what a picture of a series shows. */
+function downloadedText(kinds, isSeries) {
+  const picture = isSeries ? kinds.includes("sc") ? " SC is a picture of the slice with the largest mask." : " There is no SC: nothing is marked, or the server cannot draw that slice alone." : "";
+  return `Downloaded: ${kinds.map((kind) => kind.toUpperCase()).join(", ")}.${picture}`;
+}
+
+/** Save the objects of a response; return their kinds. */
 async function saveObjects(response, name) {
   const entries = objectsOf(await response.arrayBuffer()).map((content) => {
-    const { modality } = readHeader(content.buffer) ?? {};
-    return { path: `${name.replaceAll(/[/\\]/g, "_")}.${KINDS[modality] ?? "sc"}.dcm`, content };
+    const kind = KINDS[readHeader(content.buffer)?.modality] ?? "sc";
+    return { kind, path: `${name.replaceAll(/[/\\]/g, "_")}.${kind}.dcm`, content };
   });
   if (entries.length === 1) save(new Blob([entries[0].content], { type: "application/dicom" }), entries[0].path);
   else save(await zip(entries), `${name}.dicom.zip`);
+  return entries.map(({ kind }) => kind);
 }
 
 /** Return the DICOM files of a multipart body (RFC 2046, section 5.1), as bytes. */

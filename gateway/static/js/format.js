@@ -43,6 +43,9 @@ export function localTime(text) {
 /** Return the name of an image without its extension. Names that are UIDs have dots, but none. */
 export const stem = (name) => name.replace(/\.(dcm|dicom|png|jpe?g|webp|tiff?|bmp|gif)$/i, "") || name;
 
+/** Return a name without its middle if it is long: its end often has the number of the image. */
+export const shortened = (name, length = 36) => (name.length > length ? `${name.slice(0, length - 16)}…${name.slice(-15)}` : name);
+
 /** Return a text with an upper-case first letter. */
 export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

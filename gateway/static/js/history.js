@@ -5,11 +5,10 @@ import { allModels } from "./catalog.js";
 import { alertReader, announce, button, byId, make, save } from "./dom.js";
 import { counted } from "./format.js";
 import { apiQuery, listAddress, parseAddress } from "./history_address.js";
+import { deleteResults } from "./history_delete.js";
 import { install as installFilters, showFilters, showOptions } from "./history_filters.js";
 import { groupEntries, openGroup, rowsOf } from "./history_groups.js";
 import { closeOpened, showOpened } from "./history_result.js";
-import { row } from "./history_row.js";
-import { forget } from "./recent_files.js";
 import { toProblem } from "./rejections.js";
 
 const NAMES = ["version", "sha256", "task", "labels", "positive", "title", "display", "threshold", "prevalence", "profile"];
@@ -60,7 +59,7 @@ export const leave = closeOpened;
 /** Show the list as it was left. */
 function back() {
   window.history.pushState(left, "", listAddress(address.filters, address.cursors));
-  open({ isNew: true });
+  return open({ isNew: true });
 }
 
 /** Return to the row that was opened. */
@@ -95,9 +94,9 @@ async function showPage() {
   if (cursors.length > 0) parameters.set("cursor", cursors.at(-1));
   const isLatest = () => number === pageNumber;
   await attempt(async () => {
-    const { results, next, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
+    const { results, next, matching, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
-    byId("history-rows").replaceChildren(...rowsOf(results, (entry) => row(entry, { open: () => remember(entry.id), remove }), { isFiltered, open: remember }));
+    byId("history-rows").replaceChildren(...rowsOf(results, matching, { open: remember, remove }));
     byId("names-note").hidden = keepsNames !== false;
     if (results.length === 0) {
       const text = isFiltered ? "No results match these filters." : "No results yet.";
@@ -145,23 +144,23 @@ async function attempt(action, isCurrent = () => true) {
   }
 }
 
-async function remove(entry, line) {
-  if (!confirm("Delete this result? This can't be undone.")) return;
-  await attempt(async () => {
-    await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
-      if (error.status !== 404) throw error; // already deleted
-    });
-    forget(entry.image_sha256);
-    const isSlice = line.matches(".slice-row");
-    const { nextElementSibling: after, previousElementSibling: before } = line;
-    let next = isSlice && !after?.matches(".slice-row") ? before : after ?? before;
-    if (isSlice) {
-      await showPage();
-      next = visibleRow(next.dataset.id ?? "");
-    } else line.remove();
-    announce("Result deleted.");
-    (next?.querySelector("button") ?? byId("history-heading")).focus();
-  });
+/** Delete the results of a row, and focus it if some remain, else the next one. */
+async function remove(entries, line) {
+  const text = await deleteResults(entries);
+  if (!text) return;
+  const next = neighbour(line)?.dataset.id;
+  await showPage();
+  const row = visibleRow(line.dataset.id) ?? (next ? visibleRow(next) : null);
+  (row?.querySelector("button") ?? byId("history-heading")).focus();
+  announce(text);
+}
+
+/** Return the row after another one of its kind, or the row before. */
+function neighbour(line) {
+  const isSlice = line.matches(".slice-row");
+  const rows = [...byId("history-rows").children].filter((row) => isSlice || !row.matches(".slice-row"));
+  const [before, after] = [-1, 1].map((step) => rows[rows.indexOf(line) + step]);
+  return isSlice && !after?.matches(".slice-row") ? before : after ?? before;
 }
 
 /** Install the listeners. */

@@ -1,11 +1,12 @@
 // One row for the results of one request, such as the slices of a series; it opens to the row of each.
 
 import { archiveVersion } from "./catalog.js";
-import { displayName } from "./display.js";
 import { doubtText, isDoubtful } from "./domain.js";
 import { button, make } from "./dom.js";
-import { isUncertain, localTime } from "./format.js";
+import { counted, isUncertain, localTime } from "./format.js";
 import { seriesAddress } from "./history_address.js";
+import { cell, followOnClick, originCells, row } from "./history_row.js";
+import { isMostlyMissing } from "./series_rejections.js";
 
 /** Return the entries of each request together, in lists. */
 export const groupEntries = (entries) => [...Map.groupBy(entries, ({ group_id: group, id }) => group ?? id).values()];
@@ -22,64 +23,81 @@ function reasonOf(entries) {
 /** Return what the results of one request say together: a `text`, the `look` of its tag, and `notes` on those without a finding. */
 export function summarize(entries) {
   const without = entries.filter((entry) => isDoubtfulEntry(entry) || isUncertainEntry(entry));
-  const counted = entries.filter((entry) => !without.includes(entry));
+  const certain = entries.filter((entry) => !without.includes(entry));
   const isMask = entries[0].probability === null;
-  if (counted.length === 0) return noFinding(`all ${isMask ? "slices" : "images"} are ${reasonOf(without)}`);
+  const size = sizeOf(entries);
+  const missing = size - entries.length;
+  const absent = missing ? [`${missing} of ${size} rejected or deleted`] : [];
+  if (missing && isMostlyMissing(missing, size)) return noFinding(absent[0]);
+  if (certain.length === 0) return noFinding(`all ${thingsOf(entries)} are ${reasonOf(without)}`, absent);
   const kinds = [without.filter(isDoubtfulEntry), without.filter(isUncertainEntry)].filter(({ length }) => length > 0);
-  const notes = kinds.map((kind) => `${kind.length} ${reasonOf(kind)}, not counted`);
+  const notes = [...kinds.map((kind) => `${kind.length} ${reasonOf(kind)}, not counted`), ...absent];
   if (entries.every((entry) => entry.positive === null)) return { text: `${entries.length} results`, look: "tag", notes };
-  const positive = counted.filter((entry) => entry.positive).length;
+  const positive = certain.filter((entry) => entry.positive).length;
   const inDoubt = without.filter((entry) => entry.positive);
-  if (positive === 0 && inDoubt.length > 0) return noFinding(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`);
-  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${counted.length}`;
+  if (positive === 0 && inDoubt.length > 0) return noFinding(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`, absent);
+  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${certain.length}`;
   return { text, look: positive ? "tag marked" : "tag", notes };
 }
 
-const noFinding = (reason) => ({ text: `No finding: ${reason}`, look: "tag uncertain", notes: [] });
+const noFinding = (reason, notes = []) => ({ text: `No finding: ${reason}`, look: "tag uncertain", notes });
+const sizeOf = (entries) => entries[0].group_size ?? entries.length;
+const thingsOf = ([{ probability }]) => (probability === null ? "slices" : "images");
 
 /**
- * Return the rows of a page of entries; `row(entry)` makes that of one.
+ * Return the rows of a page of entries. `matching` has the ids of those that match the filters, null if all do.
  *
- * `open(id)` is called before a row is opened. Of a filtered list, nothing is summarised: other results of a request may not match.
+ * `open(id)` is called before a row is opened, `remove(entries, row)` deletes entries.
  */
-export const rowsOf = (entries, row, { isFiltered, open }) => groupEntries(entries).flatMap((group) =>
-  (group.length === 1 ? [row(group[0])] : foldedRows(group, row, { isFiltered, open })));
+export const rowsOf = (entries, matching, actions) => groupEntries(entries).flatMap((group) =>
+  (sizeOf(group) === 1 ? [row(group[0], actions)] : foldedRows(group, matching && new Set(matching), actions)));
 
-function foldedRows(group, row, { isFiltered, open }) {
-  // As sent: ids increase. The list has the newest first.
-  const sorted = group.toSorted((one, other) => (one.id < other.id ? -1 : 1));
-  const [{ time, model, version, client, group_id: id, group_size }] = sorted;
-  const size = group_size ?? group.length;
-  const rows = sorted.map(row);
-  rows.forEach((line, index) => {
-    line.hidden = true;
-    line.classList.add("slice-row");
-    if (!isFiltered) line.querySelector(".file").prepend(`${(sorted[index].group_index ?? index) + 1} of ${size}: `);
-  });
-  const known = archiveVersion(group[0]);
-  const { text, look, notes } = isFiltered ? { text: `${group.length} matching results`, look: "tag", notes: [] } : summarize(group);
-  const things = group[0].probability === null ? "slices" : "images";
-  const toggle = button(`Show all ${group.length}`, () => {
-    const isOpen = toggle.getAttribute("aria-expanded") === "true";
-    toggle.setAttribute("aria-expanded", String(!isOpen));
-    toggle.textContent = isOpen ? `Show all ${group.length}` : `Hide all ${group.length}`;
-    for (const line of rows) line.hidden = isOpen;
-  }, { class: "quiet", "aria-expanded": "false" });
-  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
+function foldedRows(group, matching, actions) {
+  const sorted = group.toSorted((one, other) => (one.id < other.id ? -1 : 1)); // as sent: ids increase; the list has the newest first
+  const matches = matching ? sorted.filter(({ id }) => matching.has(id)) : sorted;
+  const isPart = matches.length < sorted.length;
+  const rows = sorted.map((entry, index) => sliceRow(entry, `${(entry.group_index ?? index) + 1} of ${sizeOf(sorted)}: `, isPart && matches.includes(entry), actions));
+  return [headRow(sorted, rows, isPart ? matches.length : null, actions), ...rows];
+}
+
+/** Return the row of one result of a request, which is hidden until that of the request is opened. */
+function sliceRow(entry, place, isMatch, actions) {
+  const line = row(entry, actions);
+  line.hidden = true;
+  line.classList.add("slice-row");
+  line.querySelector(".file").prepend(place);
+  if (isMatch) line.querySelector(".what").append(make("div", { class: "small" }, "Matches the filters"));
+  return line;
+}
+
+/** Return the row of a request; `matches` is the number of its results that match the filters, null if all do. */
+function headRow(entries, rows, matches, { open, remove }) {
+  const [{ time, client, group_id: id }] = entries;
+  const { text, look, notes } = summarize(entries);
+  const [size, things] = [sizeOf(entries), thingsOf(entries)];
+  const match = matches === null ? [] : [`${matches} of ${entries.length} ${matches === 1 ? "matches" : "match"} the filters`];
   const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)}${things === "slices" ? " as one series" : ""}`, on: { click: () => open(id) } }, "Open") : null;
   const head = make("tr", { role: "row", class: "group-row", "data-id": id },
-    cell("time", make("time", { datetime: time }, localTime(time))),
-    cell("model", known ? make("div", {}, displayName(known, model)) : null, make("div", { class: "identifier" }, `${model} ${version}`)),
-    cell("what", make("span", { class: look }, text), notes.map((note) => make("div", { class: "small" }, note))),
+    originCells(entries[0], archiveVersion(entries[0])),
+    cell("what", make("span", { class: look }, text), [...notes, ...match].map((note) => make("div", { class: "small" }, note))),
     cell("number", "–"),
-    cell("file", isFiltered ? `${group.length} of this request match` : `${size} ${things} sent together`,
-      !isFiltered && size > group.length ? make("div", { class: "small" }, `${size - group.length} rejected or deleted`) : null),
+    cell("file", `${size} ${things} sent together`),
     cell("extra", client),
-    cell("act", link, toggle));
-  head.addEventListener("click", (event) => {
-    if (!event.target.closest("a, button") && !getSelection().toString()) link?.click();
-  });
-  return [head, ...rows];
+    cell("act", link, toggleOf(rows), button(entries.length === 1 ? "Delete" : "Delete all", () => remove(entries, head), { class: "quiet", "aria-label": `Delete the ${counted(entries.length, "result")} of ${localTime(time)}` })));
+  followOnClick(head, link);
+  return head;
+}
+
+/** Return the button that shows or hides rows. */
+function toggleOf(rows) {
+  const what = rows.length === 1 ? "one" : `all ${rows.length}`;
+  const toggle = button(`Show ${what}`, () => {
+    const isOpen = toggle.getAttribute("aria-expanded") === "true";
+    toggle.setAttribute("aria-expanded", String(!isOpen));
+    toggle.textContent = `${isOpen ? "Show" : "Hide"} ${what}`;
+    for (const line of rows) line.hidden = isOpen;
+  }, { class: "quiet", "aria-expanded": "false" });
+  return toggle;
 }
 
 /** Open the row of the request that a hidden row is of. */

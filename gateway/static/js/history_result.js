@@ -8,10 +8,10 @@ import { announce, button, byId, make, terms } from "./dom.js";
 import { localTime, percent, uncapitalize } from "./format.js";
 import { listAddress, resultAddress, seriesAddress } from "./history_address.js";
 import { showComparison } from "./history_comparison.js";
+import { deleteResults } from "./history_delete.js";
 import { finding, imageName } from "./history_row.js";
 import { missingImage, missingImages } from "./missing_image.js";
 import { checkCatalog, parsePrediction } from "./prediction.js";
-import { forget } from "./recent_files.js";
 import { show, toProblem } from "./rejections.js";
 import { loadStored, statedIn, StoredResult } from "./stored_result.js";
 import { loadSeries, StoredSeries } from "./stored_series.js";
@@ -37,12 +37,15 @@ export async function showOpened({ ids, group }, { isNew, back }) {
   try {
     const stored = group ? await loadSeries(group, own.signal) : await Promise.all(ids.map((id) => loadStored(id)));
     if (current !== own) return;
-    if (group) showSeries(heading, body, stored);
-    else if (stored.length > 1) opened = showComparison(body, stored);
+    const addDelete = (text, entries) => head.append(button(text, () => remove(entries, back), { class: "quiet" }));
+    if (group) {
+      addDelete("Delete all", stored.outcomes.flatMap(({ entry }) => entry ?? []));
+      showSeries(heading, body, stored);
+    } else if (stored.length > 1) opened = showComparison(body, stored);
     else {
       const { entry } = stored[0];
       if (entry.group_size > 1) head.append(make("a", { class: "open", href: seriesAddress(entry.group_id) }, `Open all ${entry.group_size} that were sent together`));
-      head.append(button("Delete", () => remove(entry, back), { class: "quiet" }));
+      addDelete("Delete", [entry]);
       showResult(heading, body, stored[0]);
     }
     announce(`${heading.textContent} loaded.`);
@@ -178,16 +181,9 @@ async function analyseAgain(entry, prediction, card, version, act) {
   act.textContent = "Analyse and compare";
 }
 
-async function remove(entry, back) {
-  if (!confirm("Delete this result? This can't be undone.")) return;
-  try {
-    await get(`api/results/${entry.id}`, "application/json", "DELETE").catch((error) => {
-      if (error.status !== 404) throw error; // already deleted
-    });
-    forget(entry.image_sha256);
-    announce("Result deleted.");
-    back();
-  } catch (error) {
-    show("Deletion", error);
-  }
+async function remove(entries, back) {
+  const text = await deleteResults(entries);
+  if (!text) return;
+  await back();
+  announce(text);
 }

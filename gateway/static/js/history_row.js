@@ -4,7 +4,7 @@ import { archiveVersion } from "./catalog.js";
 import { displayName, labelText } from "./display.js";
 import { isDoubtful, repairText, TITLES } from "./domain.js";
 import { button, make } from "./dom.js";
-import { isUncertain, localTime, percent } from "./format.js";
+import { isUncertain, localTime, percent, shortened } from "./format.js";
 import { resultAddress } from "./history_address.js";
 import { nearText } from "./near_cutoff.js";
 import { atPrevalence } from "./probabilities.js";
@@ -28,35 +28,45 @@ export const imageName = ({ filename, image_sha256: sha256 }) => filename || `Im
 /** Return the probability of the positive label, as everywhere on the page; that of the label, if the model decides nothing. */
 const positiveProbability = ({ positive, probability }, version) => (positive === false && (version?.labels.length ?? 2) === 2 ? 1 - probability : probability);
 
-/** Return the row of an entry; `open` is called before it is opened, `remove` deletes it. */
+/** Return a cell. Narrow screens display rows as blocks, which would remove their table semantics: hence the roles. */
+export const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
+
+/** Return the cells of the time and the model of an entry; `version` is the catalog entry or null. */
+export const originCells = (entry, version) => [
+  cell("time", make("time", { datetime: entry.time }, localTime(entry.time))),
+  cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
+];
+
+/** Follow a link, if there is one, on a click anywhere in its row. */
+export const followOnClick = (line, link) => line.addEventListener("click", (event) => {
+  if (!event.target.closest("a, button") && !getSelection().toString()) link?.click();
+});
+
+/** Return the row of an entry; `open(id)` is called before it is opened, `remove(entries, row)` deletes it. */
 export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
   const { tag, what, isShown } = finding(entry);
   const time = localTime(entry.time);
   const file = recentFile(entry.image_sha256);
-  // Narrow screens display rows as blocks, which would remove their table semantics: hence the roles.
-  const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
-  const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: open } }, "Open");
+  const name = entry.filename || recentName(entry.image_sha256);
+  const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: () => open(entry.id) } }, "Open");
   const line = make("tr", { role: "row", "data-id": entry.id },
-    cell("time", make("time", { datetime: entry.time }, time)),
-    cell("model", version ? make("div", {}, displayName(version, entry.model)) : null, make("div", { class: "identifier" }, `${entry.model} ${entry.version}`)),
-    cell("what", tag, notes(entry)),
+    originCells(entry, version),
+    cell("what", tag, notes(entry, isShown, version)),
     cell("number", isShown ? percent(positiveProbability(entry, version)) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
-    cell("file", file && !entry.group_id ? thumbnailOf(file) : null, entry.filename || recentName(entry.image_sha256) || make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
+    cell("file", file && !entry.group_id ? thumbnailOf(file) : null, name ? make("span", { title: name }, shortened(name)) : make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
-    cell("act", link, button("Delete", () => remove(entry, line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
-  line.addEventListener("click", (event) => {
-    if (!event.target.closest("a, button") && !getSelection().toString()) link.click();
-  });
+    cell("act", link, button("Delete", () => remove([entry], line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
+  followOnClick(line, link);
   return line;
 }
 
-/** Return notes on a result near the cut-off, and on an image that was not checked or was changed. */
-function notes(entry) {
+/** Return notes on a result near the cut-off, if it may be shown, and on an image that was not checked or was changed. */
+function notes(entry, isShown, version) {
   const { domain, repair } = entry;
   const texts = [
-    finding(entry).isShown ? nearText(entry, archiveVersion(entry)) : null,
+    isShown ? nearText(entry, version) : null,
     domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];

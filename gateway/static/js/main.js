@@ -2,13 +2,14 @@
 
 import { install as installAnalyse } from "./analyse.js";
 import { forgetKey, hasKey } from "./api.js";
+import * as cases from "./cases.js";
 import { announce, byId } from "./dom.js";
 import * as history from "./history.js";
 import * as models from "./models.js";
 import { install as installRejections } from "./rejections.js";
 import * as service from "./service.js";
 
-const VIEWS = ["analyse", "history"];
+const VIEWS = ["analyse", "history", "cases"];
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
 function showView({ isNew = false } = {}) {
@@ -19,11 +20,13 @@ function showView({ isNew = false } = {}) {
     else link.removeAttribute("aria-current");
   }
   byId(view === "history" ? "view-history" : "work").prepend(byId("rejections"));
-  if (view === "history") {
-    history.open({ isNew });
+  byId("rejections-heading").textContent = view === "history" ? "Problems" : "Could not be analysed";
+  if (view !== "history") history.leave();
+  if (view !== "cases") cases.leave();
+  if (view !== "analyse") {
+    ({ history, cases })[view].open({ isNew });
     return;
   }
-  history.leave();
   if (isNew) byId("analyse-heading").focus();
 }
 

@@ -112,10 +112,11 @@ function checkClassification(document) {
   if (!isMissing(certainty)) checkCertainty(certainty, document);
 }
 
-function checkCertainty({ status, level, prediction_set: labels }, { label, probabilities }) {
+function checkCertainty({ status, level, prediction_set: labels, second_label: second }, { label, probabilities }) {
   require(Array.isArray(labels) && new Set(labels).size === labels.length && labels.every((name) => Object.hasOwn(probabilities, name)) && isFraction(level), "the prediction set is invalid");
   const isCertain = labels.length === 1 && labels[0] === label;
   require(status === (isCertain ? "certain" : "uncertain"), "label and certainty contradict each other");
+  require(isMissing(second) || (Object.hasOwn(probabilities, second) && (second === label || labels.length > 1)), "the label of the second pass contradicts the prediction set");
 }
 
 function checkSegmentation({ mask, area, positive, image, box }) {
@@ -129,6 +130,12 @@ function checkSegmentation({ mask, area, positive, image, box }) {
 
 const isPicture = (picture, image) => picture?.encoding === "png" && isText(picture.data)
   && picture.width === image.width && picture.height === image.height;
+
+/** Return the label of the second pass, a brightened copy without dark margins, if it contradicts the result; null if not. */
+export function contradiction({ label, certainty }) {
+  const second = certainty?.second_label ?? label;
+  return second === label ? null : second;
+}
 
 /** Return the label whose probability is compared with the cut-off; null without a decision between two labels. */
 export function positiveLabel({ label, probabilities, positive }) {

@@ -3,7 +3,7 @@
 import { make } from "./dom.js";
 import { capitalize, counted, cutoff, isUncertain, percent, share } from "./format.js";
 import { isNear, nearRange, side } from "./near_cutoff.js";
-import { isMissing, positiveLabel } from "./prediction.js";
+import { contradiction, isMissing, positiveLabel } from "./prediction.js";
 import { shiftProbability } from "./predictive_values.js";
 
 const MAX_ROWS = 5;
@@ -48,7 +48,7 @@ export function decision(prediction, version) {
     make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
     bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
-    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but too close to call.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
+    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "contradicted by a brightened copy" : "too close to call"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
     isNear(value, threshold) && !isUncertain(prediction) ? make("p", { class: "near" }, nearSentence(prediction, threshold)) : null,
     zone ? make("p", { class: "small legend" }, make("span", { class: "swatch", "aria-hidden": "true" }), `Hatched: ${zoneText}.`) : null);
 }
@@ -62,7 +62,9 @@ function nearSentence(prediction, threshold) {
 export function uncertainty(prediction) {
   if (!isUncertain(prediction)) return null;
   const { prediction_set: labels } = prediction.certainty;
-  const reason = labels.length > 1 ? "The image fits both labels, or its probability is too close to the cut-off."
+  const second = contradiction(prediction);
+  const reason = second !== null ? `A brightened copy without its dark margins was labelled "${second}".`
+    : labels.length > 1 ? "The image fits both labels, or its probability is too close to the cut-off."
     : labels.length === 1 ? `Of the labels, only ${labels[0]} fits the image, but the cut-off reports ${prediction.label}.` : "The image fits no label well.";
   return make("p", { class: "uncertainty" }, `The model cannot decide about this image. ${reason}`);
 }

@@ -100,7 +100,7 @@ function submit(stack, model, actions) {
       if (version !== null) for (const prediction of predictions) checkCatalog(prediction, version);
       analysed.outcomes.forEach(({ prediction }, index) => remember(prediction?.image.sha256, files[index]));
       const { assurances, prevalence, repair } = model;
-      actions.add(new SeriesResult(name, stack, analysed, version, { assurances, prevalence, repair }));
+      actions.add(new SeriesResult(name, stack, { ...analysed, change: () => actions.reconsider(files) }, version, { assurances, prevalence, repair }));
     } catch (error) {
       if (error.name === "AbortError") return;
       actions.fail(show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) }));

@@ -5,6 +5,7 @@ import { doubtText, isDoubtful } from "./domain.js";
 import { capitalize, counted, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
 import { foldersOf } from "./series.js";
+import { countMissing, hasOverallResult, missingText } from "./series_rejections.js";
 import { verdict } from "./verdict.js";
 
 const TOLERANCE = 0.005; // share by which the volume of the server may differ from the one computed here
@@ -27,10 +28,10 @@ export const millimetres = (length) => `${Number(length.toFixed(2))} mm`;
  * several requests. That of a stored stack includes the slices whose results were deleted.
  */
 export function volumeOf(stack, outcomes, declared) {
-  const missing = outcomes.filter(({ prediction }) => !prediction).length;
+  const missing = countMissing(outcomes);
   const areas = outcomes.map(({ prediction }) => prediction?.area.mm2 ?? null);
   const unknown = areas.filter((area, index) => area === null && outcomes[index].prediction).length;
-  if (missing && stack.kind !== "stored") return { reason: `${slices(missing)} of ${outcomes.length} ${missing === 1 ? "is" : "are"} missing, because ${missing === 1 ? "it" : "they"} could not be analysed` };
+  if (missing && (stack.kind !== "stored" || !hasOverallResult(outcomes))) return { reason: `${slices(missing)} of ${outcomes.length} ${missingText(outcomes)}` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
   if (isMarkedOnlyInDoubt(outcomes)) return { reason: `the marked slices are ${doubtText(doubtsOf(outcomes, isMarked))}` };
   if (stack.kind === "stored" || stack.kind === "frames") return typeof declared?.ml === "number" ? { ml: declared.ml } : { reason: declared?.reason?.replace(/^No volume: |\.$/g, "") ?? "it was not kept" };
@@ -78,12 +79,9 @@ export function warnings(stack, outcomes) {
   const sizes = new Set(outcomes.filter(({ prediction }) => prediction).map(({ prediction: { image } }) => `${image.width} × ${image.height}`));
   const missing = gaps.reduce((sum, gap) => sum + gap.missing, 0);
   const places = gaps.slice(0, 3).map(({ after }) => `between slices ${after + 1} and ${after + 2}`).join(", ");
-  const failed = outcomes.filter(({ problem }) => problem).length;
-  const { absence } = outcomes.find(({ problem }) => problem) ?? {};
   const folders = foldersOf(items).size;
   return [
     ...notesOf(outcomes, thing),
-    failed ? `${slices(failed, thing)} of ${items.length} ${absence ? `${failed === 1 ? "was" : "were"} ${absence}` : "could not be analysed"} and ${failed === 1 ? "keeps its" : "keep their"} place without a result.` : null,
     missing ? `${slices(missing)} ${missing === 1 ? "seems" : "seem"} to be missing: ${places}${gaps.length > 3 ? " and elsewhere" : ""}.` : null,
     duplicates.length ? `${slices(duplicates.length)} ${duplicates.length === 1 ? "has" : "have"} the same position as another one.` : null,
     folders > 1 ? `The ${thing ?? "slice"}s come from ${folders} folders.` : null,
@@ -116,26 +114,35 @@ export const hasClaim = ({ kind }) => !["rejected", "doubtful", "uncertain"].inc
 /** Format an area: "312 mm²", "1250 pixels". */
 export const areaText = ({ pixels, mm2 }) => (typeof mm2 === "number" ? `${mm2.toFixed(0)} mm²` : counted(pixels, "pixel"));
 
-/** Return what was found, counted by slices (or another `thing`); nothing is claimed about the examination as a whole. */
+/**
+ * Return what was found: the `kind` of the verdict and its `text`, which counts slices (or another `thing`); nothing is
+ * claimed about the examination as a whole. If half of them or more have no result, the text says only that, and `rest`
+ * what the others show; else `rest` is null.
+ */
 export function headline(outcomes, version, thing = "slice") {
-  const states = outcomes.map((outcome) => sliceState(outcome, version));
-  const first = outcomes.find(({ prediction }) => prediction)?.prediction;
-  if (!first) return { kind: "doubtful", text: "No slice could be analysed" };
-  const analysed = outcomes.filter(({ prediction }) => prediction).length;
-  const isStored = outcomes.some(({ absence }) => absence);
-  const known = isStored ? "stored" : "analysed";
+  const analysed = outcomes.filter(({ prediction }) => prediction);
+  const missing = countMissing(outcomes);
+  const known = outcomes.some(({ absence }) => absence) ? "stored " : missing ? "analysed " : "";
+  const { kind, text } = claim(analysed, version, `${known}${thing}`);
+  if (missing === 0) return { kind, text, rest: null };
+  if (hasOverallResult(outcomes)) return { kind, text: `${text}; ${slices(missing, thing)} ${missingText(outcomes)}`, rest: null };
+  return { kind: "doubtful", text: `${missing} of ${slices(outcomes.length, thing)} ${missingText(outcomes)}`, rest: `${text}.` };
+}
+
+/** Return the verdict on slices that all have a result; `thing` is what they are called. */
+function claim(outcomes, version, thing) {
+  const [{ prediction: first }] = outcomes;
+  const total = slices(outcomes.length, thing);
   const doubtful = countDoubtful(outcomes);
   const inDoubt = countDoubtful(outcomes, isMarked);
-  if (doubtful === analysed) return { kind: "doubtful", text: `No finding: all ${thing}s are ${doubtText(doubtsOf(outcomes))}` };
-  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubtText(doubtsOf(outcomes, isMarked))}` };
-  const marked = states.filter((state) => state.marked).length - inDoubt;
-  const kind = !first.area ? "ranked" : marked ? "positive" : "negative";
+  const doubt = (isCounted) => doubtText(doubtsOf(outcomes, isCounted));
+  if (doubtful === outcomes.length) return { kind: "doubtful", text: `No finding: all ${thing}s are ${doubt()}` };
+  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubt(isMarked)}` };
+  const marked = outcomes.filter((outcome) => sliceState(outcome, version).marked).length - inDoubt;
+  if (!first.area) return { kind: "ranked", text: first.positive === null ? total : `${marked} of ${total} above the ${cutoff(first.threshold)} cut-off` };
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
-  if (first.area && marked) return { kind, text: `${capitalize(finding)} marked on ${marked} of ${isStored ? slices(analysed, "stored slice") : slices(outcomes.length)}${inDoubt ? `, and on ${inDoubt} ${doubtText(doubtsOf(outcomes, isMarked))}` : ""}` };
-  if (first.area) return { kind, text: `No ${finding} marked on ${analysed === outcomes.length ? "any" : `the ${analysed} ${known}`} of ${slices(outcomes.length)}${doubtful ? `, ${doubtful} of them ${doubtText(doubtsOf(outcomes))}` : ""}` };
-  if (first.positive === null) return { kind: "ranked", text: slices(outcomes.length, thing) };
-  const counted = analysed === outcomes.length ? slices(analysed, thing) : slices(analysed, `${known} ${thing}`);
-  return { kind, text: `${marked} of ${counted} above the ${cutoff(first.threshold)} cut-off` };
+  if (marked) return { kind: "positive", text: `${capitalize(finding)} marked on ${marked} of ${total}${inDoubt ? `, and on ${inDoubt} ${doubt(isMarked)}` : ""}` };
+  return { kind: "negative", text: `No ${finding} marked on any of ${total}${doubtful ? `, ${doubtful} of them ${doubt()}` : ""}` };
 }
 
 /** Return what limits the count, in sentences: slices that are uncertain or not like the training images. */
@@ -146,15 +153,20 @@ export function limits(outcomes, hasVolume, thing = "slice") {
   const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
   return [
     doubtful ? `${slices(doubtful, thing)} ${doubtful === 1 ? "is" : "are"} ${doubtText(doubtsOf(outcomes))}; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
-    uncertain ? `${slices(uncertain, thing)} ${uncertain === 1 ? "is" : "are"} too close to the cut-off to call, and not counted.` : null,
+    uncertain ? `${slices(uncertain, thing)} ${uncertain === 1 ? "is" : "are"} uncertain, and not counted.` : null,
     isMask || thing === "image" ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,
   ].filter(Boolean);
 }
 
-/** Return the index of the slice to show first: the one with the largest value, of those marked if there are any. */
+/**
+ * Return the index of the slice to show first: the one with the largest value, of those marked if there are any. If all
+ * values are 0, the one with a result that is nearest to the middle.
+ */
 export function firstShown(states) {
-  const best = (candidates) => candidates.reduce((one, other) => (other.state.value > (one?.state.value ?? -1) ? other : one), null);
   const all = states.map((state, index) => ({ state, index })).filter(({ state }) => state.value !== null);
-  return (best(all.filter(({ state }) => state.marked)) ?? (all.some(({ state }) => state.value > 0) ? best(all) : null))?.index ?? Math.floor(states.length / 2);
+  const marked = all.filter(({ state }) => state.marked);
+  const middle = Math.floor(states.length / 2);
+  const rank = (one, other) => one.state.value - other.state.value || (one.state.value ? 0 : Math.abs(other.index - middle) - Math.abs(one.index - middle));
+  return (marked.length ? marked : all).reduce((one, other) => (rank(one, other) < 0 ? other : one)).index;
 }

@@ -5,30 +5,31 @@ import { displayName } from "./display.js";
 import { domainText } from "./domain.js";
 import { button, make, save, terms } from "./dom.js";
 import { accuracy, audience, missedText, section } from "./evidence.js";
-import { capitalize, cutoff, percent, uncapitalize } from "./format.js";
+import { capitalize, percent } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
 import { show } from "./rejections.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
+import { legendText, oddSlices, rejectionNotice } from "./series_notes.js";
 import { SlicePictures } from "./series_pictures.js";
 import { instancesOf, isOneRequest } from "./series_request.js";
 import { areaText, firstShown, hasClaim, headline, limits, millimetres, sliceState, volumeOf, volumeText, warnings } from "./series_summary.js";
 import { scrollSlices } from "./slice_scroll.js";
-import { isUnsure, Strip } from "./strip.js";
+import { Strip } from "./strip.js";
 import { nextStep, symbol } from "./verdict.js";
 import { Viewer } from "./viewer.js";
 
 const MAX_MASKS = 16; // of which the picture and the outline are kept
-const MAX_LINKS = 8; // the list of slices has all
 const BOM = "\ufeff"; // or spreadsheets read UTF-8 as another encoding
 
 /**
- * Card of a `stack` with an outcome for each slice, from `analyseSlices`; `version` is the model's catalog entry or null.
+ * Card of a `stack` with an outcome for each slice, from `analyseSlices`; `version` is the model's catalog entry or null,
+ * `change` lets the user choose another kind of image.
  */
 export class SeriesResult {
-  constructor(name, stack, { outcomes, volume, isSaved }, version, options) {
-    Object.assign(this, { name, stack, outcomes, volume, isSaved, version });
+  constructor(name, stack, { outcomes, volume, isSaved, change = null }, version, options) {
+    Object.assign(this, { name, stack, outcomes, volume, isSaved, change, version });
     this.masks = new Map(); // index -> canvas
     this.pending = new Set(); // indices of masks that are being drawn
     this.states = outcomes.map((outcome) => sliceState(outcome, version));
@@ -60,45 +61,35 @@ export class SeriesResult {
     const values = this.states.map(({ value }) => value ?? 0);
     const texts = this.states.map(({ text }) => text);
     const top = this.isMask ? Math.max(...values) : 1;
-    const unit = typeof this.first.area?.mm2 === "number" ? "mm²" : "pixels";
-    const bars = this.isMask ? `Bars: marked area of each slice, up to ${top.toFixed(0)} ${unit}.` : `Bars: probability of ${positiveLabel(this.first) ?? "the label"} on each ${this.thing}${this.first.threshold === null ? "" : `; the line is the ${cutoff(this.first.threshold)} cut-off`}.`;
-    const unsure = this.states.some(({ kind }) => isUnsure(kind)) ? " Yellow: unusual, unlike the training images, or uncertain." : "";
-    const crossed = this.outcomes.some(({ problem }) => problem) ? " Crossed: no result." : "";
-    const jumps = this.stack.gaps.length ? " Dashed: slices are missing." : "";
-    this.legend = make("p", { class: "small strip-legend" }, `${bars}${unsure}${crossed}${jumps}`);
+    this.legend = make("p", { class: "small strip-legend" }, legendText(this, top));
     return new Strip({ states: this.states, texts, top, line: this.isMask ? null : this.first.threshold, gaps: this.stack.gaps.map(({ after }) => after), label: capitalize(this.thing) }, (index) => this.show(index));
   }
 
   draw() {
-    const { first, version, finding: { kind, text } } = this;
+    const { first, version, finding: { kind, text, rest } } = this;
     const sign = symbol(kind) ? make("span", { class: "sign", "aria-hidden": "true" }, symbol(kind)) : null;
     const warning = version ? version.warning : first.warning; // of the model; that of a prediction may concern its image
     const { ml } = this.isMask ? volumeOf(this.stack, this.outcomes, this.volume) : {};
     const limited = limits(this.outcomes, ml !== undefined, this.thing);
-    const odd = this.oddSlices();
+    const odd = oddSlices(this.states, this.outcomes, this.thing, (indices) => this.strip.go(indices.find((index) => index > this.strip.index) ?? indices[0]));
     const isPositive = this.states.some((state) => state.kind === "positive");
     const step = kind === "doubtful" ? kind : isPositive ? "positive" : "negative";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       section(`This ${this.thing}`, this.slice),
-      limited.length || odd.length ? section(`All ${this.thing}s`, ...limited.map((line) => make("p", {}, line)), ...odd) : null,
-      audience(version), accuracy(first, version),
+      limited.length || odd ? section(`All ${this.thing}s`, ...limited.map((line) => make("p", {}, line)), odd) : null,
+      audience(version), rest ? null : accuracy(first, version),
       section("What to do next", make("p", {}, nextStep(step, first, missedText(first, version)))),
       this.details(), this.downloads());
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} ${this.thing}s, read as ${this.modelName}`)),
         make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding" }[kind] ?? "label" }, text)),
-        this.isMask ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume), ml === undefined ? null : " Do not measure with it.") : null,
+        rest ? rejectionNotice(this.outcomes, rest, this.thing, this.change) : null,
+        this.isMask && !rest ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume), ml === undefined ? null : " Do not measure with it.") : null,
         notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),
       make("div", { class: "result-body" }, make("div", { class: "view" }, this.frame), facts));
-  }
-
-  /** Return buttons that step to the slices without a finding, which the sentences only count. */
-  oddSlices() {
-    const odd = this.states.flatMap((state, index) => (hasClaim(state) ? [] : { ...state, index }));
-    return odd.slice(0, MAX_LINKS).map(({ index, text }) => button(`${capitalize(this.thing)} ${index + 1}: ${uncapitalize(text)}`, () => this.strip.go(index), { class: "link" }));
   }
 
   details() {
@@ -159,8 +150,12 @@ export class SeriesResult {
     if (prediction?.area?.pixels && !this.masks.has(index) && !this.pending.has(index)) this.showMask(index, prediction);
   }
 
+  /** Return the note on a picture of `SlicePictures.get`, or on its absence. */
   noteText(index, picture) {
-    return noteText(picture, this.outcomes[index].prediction);
+    if (picture === undefined) return "Loading the picture …";
+    if (picture?.tagName === "IMG") return "";
+    const reason = this.outcomes[index].prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+    return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
   }
 
   emptyMask() {
@@ -219,11 +214,4 @@ export class SeriesResult {
     this.pictures.close();
     this.masks.clear();
   }
-}
-
-function noteText(picture, prediction) {
-  if (picture === undefined) return "Loading the picture …";
-  if (picture?.tagName === "IMG") return "";
-  const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
-  return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
 }

@@ -5,6 +5,7 @@ import { archiveVersion, findVersion, hasSameProfile } from "./catalog.js";
 import { make } from "./dom.js";
 import { localTime } from "./format.js";
 import { imageName } from "./history_row.js";
+import { inParallel, patiently } from "./parallel.js";
 import { checkCatalog } from "./prediction.js";
 import { isUnsent, markSent, recentName, remember } from "./recent_files.js";
 import { drawn, SlicePictures } from "./series_pictures.js";
@@ -12,9 +13,7 @@ import { SeriesResult } from "./series_view.js";
 import { connect } from "./service.js";
 import { loadImageFile, loadOverlay, statedIn, storedDocument } from "./stored_result.js";
 
-const PARALLEL = 4;
 const PAGE = 200;
-const ATTEMPTS = 10; // at a request that exceeds the rate limit
 const GONE = { problem: new Problem("This image was rejected, or its result is deleted.", { canRetry: false }), absence: "rejected or deleted" };
 const DELETED = { problem: new Problem("The result of this slice is deleted.", { canRetry: false }), absence: "deleted" };
 
@@ -46,33 +45,6 @@ async function loadEntries(groupId, signal) {
     entries.push(...results);
     if (next === null) return entries;
     parameters.set("cursor", next);
-  }
-}
-
-/** Map items with a few requests at a time. */
-async function inParallel(items, load) {
-  const done = [];
-  let next = 0;
-  const work = async () => {
-    while (next < items.length) {
-      const at = next++;
-      done[at] = await load(items[at]);
-    }
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, work));
-  return done;
-}
-
-/** Repeat a request that exceeds the rate limit, when the server permits it, a few times. */
-export async function patiently(load, signal) {
-  for (let attempt = 1; ; attempt += 1) {
-    signal.throwIfAborted();
-    try {
-      return await load();
-    } catch (error) {
-      if (error.status !== 429 || attempt === ATTEMPTS) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(1, error.retryAfter)));
-    }
   }
 }
 

@@ -1,6 +1,7 @@
 // Strip of one bar for each slice of a stack, above a slider that scrolls through them.
 
 import { button, make, svg } from "./dom.js";
+import { stretches } from "./series_rejections.js";
 
 const HEIGHT = 100; // of the strip's coordinates; a slice is 10 wide
 const WIDTH = 10;
@@ -31,7 +32,7 @@ export class Strip {
     this.place = make("output", { class: "place", for: id });
     this.element = make("div", { class: "stack" },
       make("div", { class: "stack-head" }, make("label", { for: id }, label), this.place, this.state),
-      this.chart,
+      make("div", { class: "strip-frame" }, hatches(states), this.chart),
       make("div", { class: "stack-row" },
         button("−", () => this.go(this.index - 1), { class: "button square", "aria-label": `Previous ${label.toLowerCase()}` }),
         this.slider,
@@ -64,14 +65,18 @@ export class Strip {
 /** Whether the result of a slice must not be relied on. */
 export const isUnsure = (kind) => kind === "doubtful" || kind === "uncertain";
 
-/** Return the shapes of one slice: a bar, or a crossed field where there is no result. */
+/** Return a block for each stretch of slices without a result; a pattern of the chart would be stretched with it. */
+const hatches = (states) => stretches(states.flatMap(({ value }, index) => (value === null ? index : []))).map(([first, last]) => {
+  const block = make("div", { class: "hatch" });
+  Object.assign(block.style, { left: `${100 * first / states.length}%`, width: `${100 * (last + 1 - first) / states.length}%` });
+  return block;
+});
+
+/** Return the bar of one slice, if it has one. */
 function bar({ value, kind, marked }, index, top) {
   const x = index * WIDTH + GAP;
   const width = WIDTH - 2 * GAP;
-  if (value === null) {
-    return [svg("rect", { class: "none", x, y: 0, width, height: HEIGHT }),
-      svg("path", { class: "cross", d: `M${x} 0L${x + width} ${HEIGHT}M${x + width} 0L${x} ${HEIGHT}` })];
-  }
+  if (value === null) return [];
   if (value === 0 && !isUnsure(kind)) return [];
   const height = top > 0 ? Math.max(SMALLEST, HEIGHT * Math.min(1, value / top)) : SMALLEST;
   return [svg("rect", { class: `bar ${marked ? "marked" : ""} ${isUnsure(kind) ? "unsure" : ""}`.trim(), x, y: HEIGHT - height, width, height })];

@@ -4,13 +4,13 @@ import { findingName } from "./display.js";
 import { isDoubtful, TITLES } from "./domain.js";
 import { capitalize, isUncertain, uncapitalize } from "./format.js";
 import { side } from "./near_cutoff.js";
-import { positiveLabel } from "./prediction.js";
+import { contradiction, positiveLabel } from "./prediction.js";
 
 /** Return the `kind` of a result (doubtful, uncertain, positive, negative or ranked) and its `text`. */
 export function verdict(prediction, version) {
   const { domain, label, positive } = prediction;
   if (isDoubtful(domain)) return { kind: "doubtful", text: `No finding: ${uncapitalize(TITLES[domain.status])}` };
-  if (isUncertain(prediction)) return { kind: "uncertain", text: "Uncertain: too close to call" };
+  if (isUncertain(prediction)) return { kind: "uncertain", text: contradiction(prediction) ? "Uncertain: contradicted by a brightened copy" : "Uncertain: too close to call" };
   if (positive === null) return { kind: "ranked", text: capitalize(label) };
   const kind = positive ? "positive" : "negative";
   if ("mask" in prediction && version === null && !positive) return { kind, text: "Nothing marked" }; // the label names the background

@@ -7,6 +7,7 @@ import email.policy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -104,27 +105,54 @@ def test_all_objects_are_answered_in_one_response(script: Script, content: bytes
     assert [item.Modality for item in parts(send(script, content, ALL))] == modalities
 
 
-def test_the_slices_of_a_series_are_answered_as_one_segmentation() -> None:
+def test_the_slices_of_a_series_are_one_segmentation_and_a_picture_of_the_largest_mask() -> None:
     slices = [
         examples.image(InstanceNumber=number, ImagePositionPatient=[0, 0, 4 * number], SeriesDescription="x")
-        for number in (1, 2)
+        for number in (1, 2, 3)
     ]
+    masks = [MASK & (np.arange(56) < 28), MASK, np.zeros_like(MASK)]
     rejection = {"status": 422, "title": "Unusable", "detail": "no image"}
+    drawn: list[ModelRequest] = []
 
-    def script(request: ModelRequest) -> ModelResponse:
-        results = [document(examples.segmentation(content, MASK, [0.5, 0.75]), "slices") for content in slices]
-        pixels = 2 * int(MASK.sum())
-        volume = {"slices": 3, "positive_slices": 2, "pixels": pixels, "reason": "a slice was rejected"}
+    def script(request: ModelRequest, marked: int = 3, picture: ModelResponse = PICTURE) -> ModelResponse:
+        if request.accept.startswith("image/png"):
+            drawn.append(request)
+            return picture
+        shown = [mask if index < marked else masks[2] for index, mask in enumerate(masks)]
+        pairs = zip(slices, shown, strict=True)
+        results = [
+            document(examples.segmentation(content, mask, [0.5, 0.75], repair="invert"), "slices")
+            for content, mask in pairs
+        ]
+        pixels = int(sum(mask.sum() for mask in shown))
+        volume = {"slices": 4, "positive_slices": min(marked, 2), "pixels": pixels, "reason": "a slice was rejected"}
         return json_response({"predictions": [*results, rejection], "volume": volume})
 
-    body = instances(*slices, b"no image")
-    headers = {"Content-Type": "application/json"}
-    path = "/api/predictions/slices"
-    response = post(script, path, content=body, headers=headers | {"Accept": "application/dicom"})
-    assert dcmread(BytesIO(response.content)).NumberOfFrames == 2
-    report, mask = parts(post(script, path, content=body, headers=headers | {"Accept": ALL}))
-    assert (report.Modality, mask.Modality) == ("SR", "SEG")
-    assert b"1 of 3 slices were not analysed." in encode(report)
+    def request(accept: str, **changes: Any) -> httpx.Response:
+        body = json.loads(instances(*slices, b"no image")) | {"repair": "invert"}
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        path = "/api/predictions/slices"
+        return post(partial(script, **changes), path, content=json.dumps(body).encode(), headers=headers)
+
+    assert dcmread(BytesIO(request("application/dicom").content)).NumberOfFrames == 2
+    assert drawn == []
+    report, mask, picture = parts(request(ALL))
+    assert (report.Modality, mask.Modality, picture.Modality) == ("SR", "SEG", "OT")
+    assert b"1 of 4 slices were not analysed." in encode(report)
+    (source,) = picture.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == f"{examples.ROOT}1.1.2"
+    (sent,) = drawn
+    assert (sent.body, sent.version, sent.accept, sent.repair) == (
+        slices[1],
+        "1.0.0",
+        "image/png;view=overlay",
+        "invert",
+    )
+    assert dcmread(BytesIO(request("application/dicom; type=sc").content)).Modality == "OT"
+    unlike = json_response({"status": 422, "title": "x", "detail": "unlike"}, 422, "application/problem+json")
+    assert [item.Modality for item in parts(request(ALL, picture=unlike))] == ["SR", "SEG"]
+    assert [item.Modality for item in parts(request(ALL, marked=0))] == ["SR", "SEG"]
+    assert request("application/dicom; type=sc", marked=0).status_code == 406
 
 
 def test_the_frames_of_an_object_are_answered_as_one_segmentation() -> None:

@@ -55,14 +55,46 @@ def test_a_page_of_very_long_requests_ends_early(store: Store, monkeypatch: pyte
     )
 
 
-def test_filters_select_results_of_requests(store: Store) -> None:
-    parts = [request(1, 4), request(2, 2), request(3, 4)]
+def test_a_filter_selects_whole_requests_and_says_which_results_match(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.history.request_pages.MAX_LIMIT", 3)
+    parts = [request(1, 4), request(2, 2), request(3, 4, client="other"), [result(4, positive=True)]]
     marked = [item.model_copy(update={"positive": True}) for part in (parts[0], parts[2]) for item in part[1:3]]
     changed = {item.id: item for item in marked}
-    added = [changed.get(item.id, item) for item in itertools.chain(*parts)]
-    assert paged(store, added, limit=1, positive=True) == [marked[:2], marked[2:]]
+    parts = [[changed.get(item.id, item) for item in part] for part in parts]
+    added = list(itertools.chain(*parts))
+
+    async def work(history: History) -> list[Page]:
+        await history.add(added)
+        return [
+            await request_pages.find(history, Query(**query))
+            for query in (
+                {"positive": True},
+                {"positive": True, "limit": 1},
+                {"positive": True, "client": "ward-7"},
+                {"text": marked[0].id},
+                {"client": "other"},
+            )
+        ]
+
+    all_marked, first, own, text, other = store.run(work)
+    assert list(all_marked.results) == [*parts[0], *parts[2], *parts[3]]
+    assert all_marked.matching == (*(item.id for item in marked), parts[3][0].id)
+    assert (list(first.results), first.matching) == (parts[0], tuple(item.id for item in marked[:2]))
+    assert list(own.results) == [*parts[0], *parts[3]]
+    assert (list(text.results), text.matching) == (parts[0], (marked[0].id,))
+    assert (list(other.results), other.matching) == (parts[2], None)
     assert paged(store, added, limit=1, group="group 2") == [parts[1]]
     assert paged(store, added, text="no such name") == [[]]
+
+
+def test_a_page_counts_the_results_that_do_not_match(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.history.request_pages._MAX_RESULTS", 20)
+    parts = [request(seconds, 8) for seconds in (1, 2, 3)]
+    parts = [[part[0].model_copy(update={"positive": True}), *part[1:]] for part in parts]
+    pages = paged(store, list(itertools.chain(*parts)), positive=True)
+    assert pages == [[*parts[0], *parts[1]], parts[2]]
 
 
 def test_few_matches_end_a_page_with_a_cursor(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class Backend(FakeBackend):
 
 def respond(request: ModelRequest) -> ModelResponse:
     """Return a heat map and pictures of a film, and the masks of slices."""
-    if request.accept.endswith("view=image"):
+    if request.accept.startswith("image/png"):
         return PICTURE
     if request.model == "chest":
         return classifier()(request)
@@ -98,13 +98,17 @@ def test_films_and_series_are_downloaded_as_dicom_now_and_from_the_history(opene
         series = page.locator(".series")
         expect(series).to_be_visible()
         _, objects = downloaded(page, press(series), tmp_path)
-        assert [(item.Modality, item.get("NumberOfFrames")) for item in objects.values()] == [("SR", None), ("SEG", 2)]
+        assert [item.Modality for item in objects.values()] == ["SR", "SEG", "OT"]
+        assert [item.get("NumberOfFrames") for item in objects.values()] == [None, 2, None]
+        expect(series.locator(".download")).to_contain_text(
+            "Downloaded: SR, SEG, SC. SC is a picture of the slice with the largest mask."
+        )
 
         page.get_by_role("link", name="History").click()
         page.reload()  # the page forgets the files
         page.locator(".group-row").first.get_by_role("link", name="Open").click()
         name, objects = downloaded(page, press(page.locator("#opened .series")), tmp_path)
-        assert [item.Modality for item in objects.values()] == ["SR", "SEG"]
+        assert [item.Modality for item in objects.values()] == ["SR", "SEG", "OT"]
         assert name.endswith(".slices.dicom.zip")
 
 

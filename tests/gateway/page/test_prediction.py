@@ -71,6 +71,8 @@ VALID: dict[str, dict[str, Any]] = {
     "certain": prediction(b"image", certainty={"status": "certain", "prediction_set": ["normal"], "level": 0.9}),
     "uncertain": prediction(b"image", certainty=UNCERTAIN),
     "fitting no label": prediction(b"image", certainty=UNCERTAIN | {"prediction_set": []}),
+    "contradicted": prediction(b"image", certainty=UNCERTAIN | {"second_label": "pneumonia"}),
+    "confirmed": prediction(b"image", certainty=UNCERTAIN | {"prediction_set": [], "second_label": "normal"}),
     "segmentation": segmentation(),
     "empty segmentation": segmentation(empty=True),
     "segmentation with spacing": with_spacing(),
@@ -122,6 +124,8 @@ CLASSIFICATION_CHANGES: list[tuple[str, Any]] = [
     ("certainty", UNCERTAIN | {"prediction_set": ["normal", "normal"]}),
     ("certainty", UNCERTAIN | {"prediction_set": ["cat"]}),
     ("certainty", UNCERTAIN | {"level": 2}),
+    ("certainty", UNCERTAIN | {"second_label": "cat"}),
+    ("certainty", UNCERTAIN | {"prediction_set": [], "second_label": "pneumonia"}),
     ("certainty", UNCERTAIN | {"status": "certain", "prediction_set": ["pneumonia"]}),
 ]
 SEGMENTATION_CHANGES: list[tuple[str, Any]] = [

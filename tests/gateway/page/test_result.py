@@ -20,6 +20,12 @@ POSITIVE: dict[str, Any] = {"label": "pneumonia", "positive": True, "probability
 POSITIVE |= {"probabilities": {"normal": 0.1, "pneumonia": 0.9}}
 NEGATIVE: dict[str, Any] = {"prevalence": 0.5}
 SURE = {"status": "certain", "prediction_set": ["pneumonia"], "level": 0.9}
+CONTRADICTED = {
+    "status": "uncertain",
+    "prediction_set": ["normal", "pneumonia"],
+    "level": 0.9,
+    "second_label": "pneumonia",
+}
 UNSURE = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
 UNLIKE = {"mode": "warn", "status": "unlike", "score": 1.3, "percentile": 100, "reason": "other_image"}
 UNUSUAL = UNLIKE | {"mode": "strict", "status": "unusual", "percentile": 98.4}
@@ -53,6 +59,10 @@ def outline(*, empty: bool) -> dict[str, Any]:
         ("chest", prediction(IMAGE, **POSITIVE, threshold=0.9), "positive", "Pneumonia pattern: at the cut-off"),
         ("chest", prediction(IMAGE, **NEGATIVE), "negative", "No pneumonia pattern found: below the cut-off"),
         ("chest", prediction(IMAGE, **NEGATIVE, certainty=UNSURE), "uncertain", "Uncertain: too close to call"),
+        (
+            *("chest", prediction(IMAGE, **NEGATIVE, certainty=CONTRADICTED)),
+            *("uncertain", "Uncertain: contradicted by a brightened copy"),
+        ),
         ("plain", prediction(IMAGE, **POSITIVE), "positive", "Pneumonia: above the cut-off"),
         ("slices", outline(empty=False), "positive", "Tumour marked"),
         ("slices", outline(empty=True), "negative", "No tumour marked"),
@@ -262,6 +272,14 @@ def test_an_uncertain_result_looks_different_and_has_no_claim(opened: Opener, st
     expect(card.locator(".sign")).to_have_css("border-top-style", "dashed")
     expect(card).to_contain_text("Have the image read without the model.")
     expect(card).not_to_contain_text("reported as")
+
+
+def test_a_result_says_what_its_second_pass_was_labelled(opened: Opener, static_gateway: Gateway) -> None:
+    card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=CONTRADICTED))
+    reason = 'A brightened copy without its dark margins was labelled "pneumonia".'
+    expect(card.locator(".uncertainty")).to_have_text(f"The model cannot decide about this image. {reason}")
+    expect(card).to_contain_text("Below the 50% cut-off, but contradicted by a brightened copy.")
+    expect(card).not_to_contain_text("too close to call")
 
 
 @pytest.mark.parametrize(

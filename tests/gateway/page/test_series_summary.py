@@ -18,6 +18,7 @@ SAID = """async groups => {
         const isMask = outcomes.some(({ prediction }) => prediction?.area);
         return {
             headline: headline(outcomes, version).text, kind: headline(outcomes, version).kind,
+            rest: headline(outcomes, version).rest,
             limits: limits(outcomes, isMask), first: firstShown(states),
             warnings: warnings(ordered, outcomes), volume: isMask ? volumeText(ordered, outcomes, null) : null,
         };
@@ -49,11 +50,12 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     doubtful: dict[str, Any] = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9}}
     uncertain: dict[str, Any] = {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}}
     version = {"positive": "tumour", "display": {"finding": "tumour"}}
+    damaged = {"problem": {"message": "Damaged"}}
     even = [at(str(z), z) for z in (0, 4, 12, 16)]
     uneven = [at(str(z), z) for z in (0, 4, 8, 13.4, 17.4)]
     twice = [at("a", 0), at("b", 4), at("c", 4)]
     turned = [item("a", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1], instance=2), at("b", 0)]
-    bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd = modules.evaluate(
+    bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd, half, ended = modules.evaluate(
         SAID,
         [
             [even, [marked(0, notes=["Equal."]), marked(1000), marked(500), marked(0, **doubtful)], version],
@@ -61,17 +63,20 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
             [twice, [marked(1)] * 3, version],
             [turned, [marked(1), marked(2)], version],
             [even, [rated(0.2), rated(0.9, **doubtful), rated(0.7, **uncertain), rated(0.6)], None],
-            [even, [{"problem": {"message": "Damaged"}}, marked(0), marked(0), marked(0)], version],
-            [even, [{"problem": {"message": "Damaged"}}, rated(0.2), rated(0.3), rated(0.9)], None],
+            [even, [damaged, marked(0), marked(0), marked(0)], version],
+            [even, [damaged, rated(0.2), rated(0.3), rated(0.9)], None],
             [even, [marked(0), *[marked(500, **doubtful)] * 3], version],
             [even, [marked(0), marked(1000), marked(500), marked(500, **doubtful)], version],
             [even, [marked(0, **doubtful), *[marked(0)] * 3], version],
             [even, [rated(0.9, **doubtful)] * 4, None],
+            [even, [damaged, marked(0), damaged, marked(0)], version],
+            [even, [rated(0.2), damaged, damaged, damaged], None],
         ],
     )
     assert bridged == {
         "headline": "Tumour marked on 2 of 4 slices",
         "kind": "positive",
+        "rest": None,
         "first": 1,
         "volume": "Marked volume (not validated): 9.00 ml, from the areas and a slice distance of 4 mm. "
         "1 slice of the stack is missing; the volume bridges the gap.",
@@ -100,12 +105,17 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert rating["first"] == 3
     assert rating["limits"] == [
         "1 slice is unlike the training images; the model may be wrong there. Not counted as above the cut-off.",
-        "1 slice is too close to the cut-off to call, and not counted.",
+        "1 slice is uncertain, and not counted.",
         "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     ]
-    assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off"
-    assert nothing["headline"] == "No tumour marked on the 3 analysed of 4 slices"
-    assert nothing["volume"] == "No volume: 1 slice of 4 is missing, because it could not be analysed."
+    assert partial["headline"] == "1 of 3 analysed slices above the 50% cut-off; 1 slice could not be analysed"
+    assert nothing["headline"] == "No tumour marked on any of 3 analysed slices; 1 slice could not be analysed"
+    assert nothing["volume"] == "No volume: 1 slice of 4 could not be analysed."
+    assert (nothing["kind"], nothing["rest"]) == ("negative", None)
+    assert (half["kind"], half["headline"]) == ("doubtful", "2 of 4 slices could not be analysed")
+    assert half["rest"] == "No tumour marked on any of 2 analysed slices."
+    assert (ended["kind"], ended["headline"]) == ("doubtful", "3 of 4 slices could not be analysed")
+    assert ended["rest"] == "0 of 1 analysed slice above the 50% cut-off."
     assert (unlike["kind"], unlike["headline"]) == (
         "doubtful",
         "No finding: the 3 marked slices are unlike the training images",
@@ -149,5 +159,6 @@ def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules:
         ("", "", "", ""),
         ("well", "0.8", "", ""),
     ]
+    assert [(row["positive_label"], row["positive_probability"]) for row in rows[-2:]] == [("", ""), ("ill", "0.2")]
     assert [row["notes"] for row in rows] == ["Equal. Small.", "", "", "", ""]
     assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]

@@ -123,21 +123,15 @@ def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener,
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate([*files, other])))
     expect(page.locator(".result")).to_have_count(2)  # the slice of the other series is alone
     card = series_card(page)
-    expect(card.locator(".series-warnings li")).to_have_text(
-        [
-            "1 slice of 6 could not be analysed and keeps its place without a result.",
-            "1 slice seems to be missing: between slices 4 and 5.",
-        ]
-    )
-    expect(card.locator(".volume")).to_have_text(
-        "No volume: 1 slice of 6 is missing, because it could not be analysed."
-    )
+    expect(card.locator(".series-warnings li")).to_have_text("1 slice seems to be missing: between slices 4 and 5.")
+    expect(card.locator(".verdict")).to_contain_text("marked on 3 of 5 analysed slices; 1 slice could not be analysed")
+    expect(card.locator(".volume")).to_have_text("No volume: 1 slice of 6 could not be analysed.")
     expect(card.locator("img.picture")).to_be_visible()
     expect(card.locator(".place")).to_have_text("5 of 6")
     swipe(page, card.locator(".stage"), 190)
     expect(card.locator(".place")).to_have_text("2 of 6")
     expect(card.locator(".slice-text")).to_have_text("Could not be analysed")
-    expect(card.get_by_text("This model cannot analyse this image.")).to_be_visible()
+    expect(card.locator(".this-slice").get_by_text("This model cannot analyse this image.")).to_be_visible()
     expect(card.locator(".sheet")).to_be_hidden()  # not the picture of another slice
     expect(card.get_by_text("No picture: this slice could not be analysed.")).to_be_visible()
     card.locator(".stage").press("End")
@@ -145,6 +139,41 @@ def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener,
     card.get_by_role("button", name="Slice 2: could not be analysed").click()
     expect(card.locator(".place")).to_have_text("2 of 6")
     assert faults(page) == []
+
+
+def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static_gateway: Gateway) -> None:
+    page = open_series(opened, static_gateway, [], bypass_csp=True)
+    files = stack([4.0 * index for index in range(32)])
+    other, damaged = [*range(20), *range(25, 31)], 31
+    for index in other:
+        files[index] = slice_dicom(4.0 * index, 100 - index, NumberOfFrames=2)
+    files[damaged] = files[damaged][:-100]
+    choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(files)))
+    card = series_card(page)
+    expect(card.locator(".verdict")).to_have_text("!27 of 32 slices could not be analysed")
+    notice = card.locator(".series-rejections")
+    expect(notice.locator("p").first).to_have_text(
+        "Most frequent reason (26 slices): This model cannot analyse this image. "
+        "The DICOM object has 2 frames; send each frame as a separate object."
+    )
+    expect(notice.locator("p").last).to_have_text(
+        "The others: no tumour marked on any of 5 analysed slices. Nothing follows for the 27 slices without a result."
+    )
+    expect(card.locator(".volume, .label")).to_have_count(0)
+    expect(card.locator(".place")).to_have_text("21 of 32")  # which has a result
+    expect(card.locator(".hatch")).to_have_count(2)
+    expect(card.locator(".strip-legend")).to_contain_text("Hatched: no result (slices 1–20, 26–32).")  # noqa: RUF001
+    odd = card.locator(".odd-slices li")
+    expect(odd).to_have_count(2)
+    expect(odd.last).to_have_text(re.compile("^Slice 32: could not be analysed"))
+    step = odd.first.get_by_role("button", name="Slices 1–20, 26–31: could not be analysed")  # noqa: RUF001
+    card.locator(".stage").press("End")
+    for place in (1, 2):
+        step.click()
+        expect(card.locator(".place")).to_have_text(f"{place} of 32")
+    assert faults(page) == []
+    notice.get_by_role("button", name="Choose another kind of image").click()
+    expect(page.locator("#waiting")).to_contain_text("32 files")
 
 
 def test_classifier_counts_slices_of_a_zip_and_claims_nothing_else(opened: Opener, static_gateway: Gateway) -> None:

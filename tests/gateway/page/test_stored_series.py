@@ -65,7 +65,9 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
         page.get_by_role("link", name="Open all 4 that were sent together").click()
         card = page.locator("#opened .series")
         expect(card.locator(".volume")).to_have_text("No volume: 1 of 4 slices have no mask.")
-        expect(card.get_by_text("1 slice of 4 was rejected or deleted and keeps its place")).to_be_visible()
+        expect(card.locator(".label")).to_have_text(
+            "Tumour marked on 3 of 3 stored slices; 1 slice rejected or deleted"
+        )
         expect(card.get_by_text("The image was not kept.")).to_be_visible()
         note = page.locator(".join")
         expect(note).to_contain_text("3 images were not kept.")
@@ -100,7 +102,7 @@ def test_a_series_without_kept_images_shows_masks_and_keeps_places(opened: Opene
 
 
 PATIENTLY = """async () => {
-    const { patiently } = await import("/js/stored_series.js");
+    const { patiently } = await import("/js/parallel.js");
     const counted = async (signal, status) => {
         let count = 0;
         const load = () => { count += 1; throw { status, retryAfter: 0 }; };
@@ -131,8 +133,7 @@ def test_a_deleted_slice_keeps_the_volume_and_images_of_a_classifier_are_no_seri
         expect(card.locator(".volume")).to_contain_text(
             "12.5 ml, as measured when the slices were sent. It includes 1 slice whose result is deleted."
         )
-        expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 3 stored slices")
-        expect(card.get_by_text("1 slice of 4 was deleted and keeps its place without a result.")).to_be_visible()
+        expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 3 stored slices; 1 slice deleted")
         card.get_by_role("button", name="Slice 2: deleted").click()
         expect(card.locator(".no-picture")).to_have_text("The result of this slice is deleted.")
         gateway.send_together(*slices(3), model="chest")
@@ -142,3 +143,7 @@ def test_a_deleted_slice_keeps_the_volume_and_images_of_a_classifier_are_no_seri
         expect(card.locator(".label")).to_contain_text("of 3 images above")
         expect(card.get_by_role("button", name="Next image")).to_be_visible()
         assert re.findall("(?i)slice|series|examination", card.inner_text()) == []
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.locator("#opened").get_by_role("button", name="Delete all").click()
+        expect(page.locator("#announcement")).to_have_text("3 results deleted.")
+        expect(page.locator(".group-row")).to_have_count(1)

@@ -136,6 +136,19 @@ def test_a_damaged_file_is_rejected_in_its_place() -> None:
     assert isinstance(broken.content, BadRequestError)
 
 
+def test_a_file_beyond_the_largest_offset_is_rejected_in_its_place() -> None:
+    data = zipped({"1": b"good", "2": b"far"})
+    start = data.rindex(b"PK\x01\x02")
+    entry, end = bytearray(data[start : data.index(b"PK\x05\x06")]), bytearray(data[data.index(b"PK\x05\x06") :])
+    extra = struct.pack("<HHQ", 1, 8, 1 << 63)  # zip64: the offset of the entry
+    struct.pack_into("<H", entry, 30, len(extra))
+    struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+    struct.pack_into("<I", end, 12, struct.unpack_from("<I", end, 12)[0] + len(extra))
+    good, far = unpack(data[:start] + entry + extra + end)
+    assert good.content == b"good"
+    assert isinstance(far.content, BadRequestError)
+
+
 def test_any_damage_raises_a_request_error_only() -> None:
     whole = zipped({"1": bytes(range(256)) * 3, "b/2": b"two"})
     for cut in range(4, len(whole)):

@@ -137,7 +137,7 @@ def test_a_shard_whose_input_is_not_mounted_fails_and_is_scored_later(
     assert not (output / "results").exists()
     films.rmdir()
     (tmp_path / "elsewhere").rename(films)
-    assert "12 results, 3 without" in score(films, output, *options)
+    assert "12 analysed, 3 failed" in score(films, output, *options)
 
 
 def test_a_machine_that_fails_to_read_fails_the_shard(models: Path) -> None:
@@ -231,7 +231,7 @@ def test_linked_folders_and_links_to_nothing_are_part_of_a_folder(
     }.items():
         (folder / link).symlink_to(target)
     os.mkfifo(folder / "pipe.png")
-    assert "4 results, 2 without" in score(folder, tmp_path / "out", *options)
+    assert "4 analysed, 2 failed" in score(folder, tmp_path / "out", *options)
     names = sorted(Path(row["file"]).relative_to(folder).as_posix() for row in table(tmp_path / "out"))
     assert names == ["0.png", "again/3.png", "deep/1.png", "gone.png", "hidden/2.png", "self.png"]
 
@@ -286,7 +286,7 @@ def test_entries_of_a_manifest_that_name_no_readable_file_have_a_row(
     good = [f"S3://{aws.bucket}/there.png", f"file://{images}/000.png", f"{images}/sub/../002.png", f"{images}/002.png"]
     bad = ["s3://", "s3://bucket", "s3:///k", "https://host/a.png", "pipe.png", "/dev/zero", "."]
     (tmp_path / "list.csv").write_text("\n".join(["path", *good, *bad, f"s3://{aws.bucket}/a//b"]))
-    assert "3 results, 8 without" in score(tmp_path / "list.csv", tmp_path / "out", *options)
+    assert "3 analysed, 8 failed" in score(tmp_path / "list.csv", tmp_path / "out", *options)
     assert "column path, not x" in score(
         tmp_path / "list.csv", tmp_path / "out", *options, "--column", "x", "--shard", "0", code=2
     )
@@ -298,7 +298,7 @@ def test_an_archive_of_images_has_one_row_that_says_so(images: Path, tmp_path: P
     with zipfile.ZipFile(folder / "several", "w") as archive:
         for name in ("000.png", "001.png"):
             archive.write(images / name, name)
-    assert "0 results, 1 without" in score(folder, tmp_path / "out", *options)
+    assert "0 analysed, 1 failed" in score(folder, tmp_path / "out", *options)
     (row,) = table(tmp_path / "out")
     assert (row["status"], row["problem"]) == (415, "Several images: Give each image its own file.")
 
@@ -353,7 +353,7 @@ def test_a_bucket_is_scored_into_a_bucket_with_conditional_writes(aws: Aws, imag
         s3.put_object(Bucket=aws.bucket, Key=f"films/{path.relative_to(images)}", Body=path.read_bytes())
     source, output = f"s3://{aws.bucket}/films", f"s3://{aws.bucket}/scores/today"
     aws.fail({"do": "500", "method": "GET", "every": 7})
-    assert "12 results, 3 without" in score(source, output, *options)
+    assert "12 analysed, 3 failed" in score(source, output, *options)
     assert "15 of 15" in score("--verify", output)
     s3.delete_object(Bucket=aws.bucket, Key="scores/today/receipts/part-00001.json")
     assert "11 of 15 images have a row already" in score(source, output, *options)
@@ -373,7 +373,7 @@ def test_a_manifest_lists_paths_and_objects_in_a_column(
     parquet.write_table(pa.table({"film": names}), tmp_path / "list.parquet")
     for manifest in ("list.csv", "list.parquet"):
         output = tmp_path / manifest.partition(".")[2]
-        assert "3 results, 2 without" in score(tmp_path / manifest, output, *options, "--column", "film")
+        assert "3 analysed, 2 failed" in score(tmp_path / manifest, output, *options, "--column", "film")
         problems = [row["problem"] for row in table(output) if row["problem"]]
         assert problems == ["Unreadable file: No such file or directory.", "Unreadable file: No such object."]
     assert "no column 'path'" in score(tmp_path / "list.csv", tmp_path / "none", *options, code=2)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from radserve.build.model_store import FILE, UNTRAINED, Entry, Index, enter, read, write
-from radserve.errors import ArchiveError
+from radserve.build.model_store import FILE, UNTRAINED, Entry, Index, enter, read, require_archives, write
+from radserve.errors import ArchiveError, StoreIndexError
 
 
 def entry(name: str, version: str) -> Entry:
@@ -36,6 +36,23 @@ def test_the_newest_version_by_number_is_the_default() -> None:
 
 def test_a_store_without_an_index_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path) == Index()
+
+
+def test_a_store_must_be_a_folder_with_archives(tmp_path: Path) -> None:
+    for name, reason in (
+        ("gone", "gone: no such folder. Build the archives: radserve build --missing --model-store "),
+        ("empty", "empty: the model store is empty. Build the archives: "),
+        ("file", "file: not a folder; choose another --model-store."),
+        ("x" * 300, "File name too long; the server's user must be able to read it."),
+    ):
+        if name == "empty":
+            (tmp_path / name).mkdir()
+        elif name == "file":
+            (tmp_path / name).touch()
+        with pytest.raises(StoreIndexError, match=reason):
+            require_archives(tmp_path / name)
+    write(tmp_path, Index().put(entry("a", "1.0.0")))
+    require_archives(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"archives": [{"name": "a"}]}', '{"archives": [], "more": 1}'])

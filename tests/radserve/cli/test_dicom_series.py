@@ -104,7 +104,9 @@ def test_images_that_are_not_dicom_have_no_objects(odd: Scripted, tmp_path: Path
     odd.script = png_script
     done = predict(odd, tmp_path / "films", "--dicom-out", out)
     assert (done.returncode, out.exists()) == (1, False)
-    assert "2 images analysed, 0 failed. No DICOM objects were written." in done.stderr
+    reason = "The image is png, not DICOM, so its result cannot be DICOM either."
+    such = f"2 images not written as DICOM, such as {tmp_path / 'films' / '0.png'}: {reason}"
+    assert done.stderr.splitlines()[-2:] == [such, "2 images analysed, 0 failed. No DICOM objects were written."]
 
 
 def test_a_file_with_several_frames_has_a_row_and_a_mask_for_each_and_common_objects(
@@ -178,7 +180,8 @@ def test_a_part_of_a_series_is_not_written_as_the_whole(odd: Scripted, folder: P
     done = predict(odd, folder, "--dicom-out", out, "--limit", 3, "--json")
     assert done.returncode == 0
     reason, counts = done.stderr.splitlines()
-    assert reason == f"{folder / '4.dcm'}: this slice has no DICOM result in this call. {OWN}"
+    assert reason == f"{folder / '4.dcm'}: not sent because of --limit, so the series is incomplete. {OWN}"
+    assert "2 images not sent (--limit 3)." in counts
     assert counts.endswith("3 single images.")
     assert objects(out, "seg") == objects(out, "sr") == objects(out, "sc") == ["1", "2", "3"]
 

@@ -50,7 +50,8 @@ def test_one_image_exits_with_0_and_only_its_model_on_stderr(odd: Scripted, film
     done = _predict(odd.url, films / "1.png")
     assert (done.returncode, done.stderr) == (0, f"chest 1.0.0, archive sha256 {SHA256}\n")
     assert "normal" in done.stdout
-    assert "75.0%" in done.stdout
+    assert "pneumonia 25.0%" in done.stdout
+    assert "75.0%" not in done.stdout
 
 
 def test_assurances_are_sent(odd: Scripted, films: Path) -> None:
@@ -65,6 +66,27 @@ def test_a_rejected_image_exits_with_1_and_leaves_the_others_unaffected(odd: Scr
     assert (done.returncode, done.stderr) == (1, "2 images analysed, 1 failed.\n")
     assert (first["label"], third["label"]) == ("normal", "normal")
     assert set(second) == {"file", "problem"}
+
+
+@pytest.mark.parametrize("out", [None, "results.csv", "results.jsonl", "results.parquet"])
+def test_an_unusual_image_has_no_result_and_an_uncertain_one_does(
+    odd: Scripted, films: Path, out: str | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changes = {
+        b"one": {"domain": {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4}},
+        b"bad": {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}},
+    }
+    odd.script = lambda request: document(prediction(request.body, **changes.get(request.body, {})))
+    path = tmp_path_factory.mktemp("results") / (out or "")
+    arguments: list[str | Path] = ["--out", path] if out else []
+    done = _predict(odd.url, films, *arguments)
+    counts = "3 images analysed (1 no result: unusual image; 1 uncertain: no reliable label), 0 failed."
+    assert done.stderr.splitlines()[-1] == counts + (f" Results: {path}" if out else "")
+    assert done.returncode == 1
+    if out:
+        again = _predict(odd.url, films, "--out", path, "--resume")
+        assert (again.returncode, f"3 images were in {path} already, 1 of them without" in again.stderr) == (1, True)
+    assert _predict(odd.url, films / "2.png").returncode == 0
 
 
 def test_a_server_error_affects_one_image_only(odd: Scripted, films: Path) -> None:
@@ -86,7 +108,7 @@ def test_an_invalid_response_gives_no_result(odd: Scripted, films: Path) -> None
     odd.script = lambda _: document({"label": "normal", "probability": 0.9})
     done = _predict(odd.url, films / "1.png")
     assert done.returncode == 1
-    assert "NO RESULT" in done.stdout
+    assert "no result" in done.stdout
     assert "Invalid response: key 'model' is missing" in done.stdout
     assert "90" not in done.stdout
 
@@ -218,7 +240,8 @@ def test_a_terminal_shows_a_progress_bar_on_stderr(odd: Scripted, films: Path) -
 def test_masks_and_overlays_are_written_to_their_folders(odd: Scripted, films: Path, out: Path) -> None:
     (films / "2.png").write_bytes(b"empty")
     done = _predict(odd.url, films, "--masks", out, "--overlays", out / "on", "--json", name="glioma")
-    assert (done.returncode, done.stderr) == (0, "3 images analysed, 0 failed.\n")
+    places = f"Masks in {out}. Overlays in {out / 'on'}."
+    assert (done.returncode, done.stderr) == (0, f"3 images analysed, 0 failed. {places}\n")
     assert sorted(path.name for path in out.glob("*.png")) == ["1.mask.png", "2.mask.png", "3.mask.png"]
     assert np.asarray(Pillow.open(out / "1.mask.png")).tolist() == marked().tolist()
     assert not np.asarray(Pillow.open(out / "2.mask.png")).any()
@@ -230,7 +253,7 @@ def test_masks_and_overlays_are_written_to_their_folders(odd: Scripted, films: P
 
 def test_heat_maps_are_requested_from_explanations(odd: Scripted, films: Path, out: Path) -> None:
     done = _predict(odd.url, films / "1.png", "--explain", out, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"1 image analysed, 0 failed. Heat maps in {out}.\n")
     assert np.asarray(Pillow.open(out / "1.heat.png")).shape == (10, 20, 3)
     assert odd.requests[-1].path == "/explanations/chest/1.0.0"
 
@@ -320,7 +343,7 @@ def test_only_the_dependencies_of_the_client_are_needed(odd: Scripted, films: Pa
     arguments = ["predict", name, films / "1.png", "--json", "--url", odd.url, *pictures]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert sorted(path.suffixes[0] for path in out.iterdir()) == (
         [".heat"] if name == "chest" else [".mask", ".overlay"]
     )
@@ -336,7 +359,7 @@ def _corrupt(folder: Path) -> Path:
 def test_a_real_server_answers_the_sample(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="chest-xray-cnn")
     assert done.returncode == 0
-    assert "%" in done.stdout
+    assert "\tpneumonia 99.8%\t" in done.stdout
 
 
 @pytest.mark.e2e

@@ -15,6 +15,7 @@ from radserve.schema.requested_image import RequestedImage
 from radserve.schema.segmentation import Segmentation
 from tests.radserve.scripted import empty, prediction, segmentation
 
+UNLIKE = "no result: unlike the training images"
 PROBLEM = Problem(400, "Unreadable image", "It is bad.")
 
 
@@ -37,7 +38,8 @@ def write(writer: Report, *outcomes: Outcome) -> None:
 def test_a_json_line_is_the_document_with_the_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a\udcff.png", predicted()), Outcome("b.png", PROBLEM))
     answered, refused = map(json.loads, capsys.readouterr().out.splitlines())
-    assert answered == {"file": "a\udcff.png"} | prediction(b"x")
+    positive = {"positive_label": "pneumonia", "positive_probability": 0.25}
+    assert answered == {"file": "a\udcff.png", "result": "normal"} | positive | prediction(b"x")
     problem = {"status": 400, "title": "Unreadable image", "detail": "It is bad."}
     assert refused == {"file": "b.png", "problem": problem}
 
@@ -45,6 +47,26 @@ def test_a_json_line_is_the_document_with_the_file_name(capsys: pytest.CaptureFi
 def test_a_document_cannot_override_the_file_name(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a.png", predicted(file="b.png")))
     assert json.loads(capsys.readouterr().out)["file"] == "a.png"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("normal", "pneumonia", "0.25", "0.5")),
+        ({"positive": None, "threshold": None}, ("normal", "", "", "")),
+        ({"probabilities": {"normal": 0.75, "a": 0.2, "b": 0.05}}, ("normal", "", "", "0.5")),
+        (
+            {"domain": {"mode": "warn", "status": "unlike", "score": 3, "percentile": 99.9}},
+            (UNLIKE, "pneumonia", "0.25", "0.5"),
+        ),
+    ],
+)
+def test_the_probability_beside_the_cut_off_is_that_of_the_positive_label(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    write(Csv(), Outcome("a.png", predicted(**changes)))
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert tuple(row[name] for name in ("result", "positive_label", "positive_probability", "threshold")) == expected
 
 
 def test_csv_has_one_header_and_empty_labels_for_problems(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +118,7 @@ def test_a_segmentation_row_has_area_and_box(capsys: pytest.CaptureFixture[str])
 
 def test_a_json_line_has_the_mask(capsys: pytest.CaptureFixture[str]) -> None:
     write(JsonLines(), Outcome("a.png", segmented()))
-    assert json.loads(capsys.readouterr().out) == {"file": "a.png"} | segmentation(b"x")
+    assert json.loads(capsys.readouterr().out) == {"file": "a.png", "result": "tumour"} | segmentation(b"x")
 
 
 def test_a_warning_has_its_own_column(capsys: pytest.CaptureFixture[str]) -> None:

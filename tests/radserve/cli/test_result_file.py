@@ -19,11 +19,12 @@ from radserve.cli.result_file import locked, open_file
 from radserve.errors import InvalidCallError
 from tests import command_line
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented
-from tests.radserve.scripted import Reply, Request, Scripted, answer, document, prediction, problem
+from tests.radserve.scripted import SHA256, Reply, Request, Scripted, answer, document, prediction, problem
 from tests.server import free_ports
 
 SUFFIXES = ("csv", "jsonl", "parquet")
 TIMEOUT = Problem(None, "Timeout", "It took, too\r\nlong.")
+MODEL = f"chest 1.0.0, archive sha256 {SHA256}"
 ODD = "=a\udcff,\n.png"
 
 
@@ -73,9 +74,11 @@ def names(out: Path) -> list[str]:
 def test_every_image_has_a_row(odd: Scripted, films: Path, out: Path) -> None:
     done = predict(odd, films, "--out", out)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"3 images analysed, 1 failed. Results: {out}\nFailed: {films / '2.png'}: 400 Unreadable image: It is bad.\n"
-    )
+    assert done.stderr.splitlines() == [
+        MODEL,
+        f"Failed: {films / '2.png'}: 400 Unreadable image: It is bad.",
+        f"3 images analysed, 1 failed. Results: {out}",
+    ]
     assert [(row["status"], row["label"]) for row in rows(out)] == [
         (200, "normal"),
         (400, None),
@@ -88,8 +91,8 @@ def test_the_summary_names_five_failed_images(odd: Scripted, tmp_path: Path) -> 
     for number in range(7):
         (tmp_path / f"{number}\n.png").write_bytes(b"bad")
     out = tmp_path / "results.csv"
-    first, *failed, rest = predict(odd, tmp_path, "--out", out).stderr.splitlines()
-    assert first == f"0 images analysed, 7 failed. Results: {out}"
+    *failed, rest, last = predict(odd, tmp_path, "--out", out).stderr.splitlines()
+    assert last == f"0 images analysed, 7 failed. Results: {out}"
     reason = "400 Unreadable image: It is bad."
     assert failed == [f"Failed: {tmp_path}/{number}\\n.png: {reason}" for number in range(5)]
     assert rest == f"and 2 more: see `problem` in {out}"
@@ -99,10 +102,9 @@ def test_a_call_continues_where_the_last_one_stopped(odd: Scripted, films: Path,
     assert predict(odd, films, "--out", out, "--limit", 2).returncode == 1
     assert len(odd.requests) == 2
     done = predict(odd, films, "--out", out, "--resume")
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"2 images analysed, 0 failed. 2 were in {out} already, 1 of them without a result. Results: {out}\n",
-    )
+    had = f"2 images were in {out} already, 1 of them without a result."
+    assert done.returncode == 1
+    assert done.stderr == f"{MODEL}\n2 images analysed, 0 failed. {had} Results: {out}\n"
     assert names(out) == ["1", "2", "3", "4"]
     assert len(odd.requests) == 4
     assert predict(odd, films, "--out", out, "--resume").returncode == 1
@@ -114,7 +116,7 @@ def test_a_call_says_that_it_writes_no_pictures_of_earlier_images(odd: Scripted,
     predict(odd, film, "--out", out)
     done = predict(odd, film, "--out", out, "--resume", "--explain", tmp_path / "heat")
     assert done.returncode == 0
-    had = f"1 were in {out} already, and this call wrote no pictures of them."
+    had = f"1 image was in {out} already, and this call wrote no pictures of them."
     assert done.stderr == f"0 images analysed, 0 failed. {had} Results: {out}\n"
 
 
@@ -195,7 +197,7 @@ def test_a_folder_that_does_not_exist_is_named(odd: Scripted, films: Path, tmp_p
 def test_standard_input_is_never_skipped(odd: Scripted, out: Path) -> None:
     for content in (b"one", b"two"):
         done = command_line.run("predict", "chest", "-", "--out", out, "--resume", "--url", odd.url, stdin=content)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, f"{MODEL}\n1 image analysed, 0 failed. Results: {out}\n")
     assert [request.body for request in odd.requests] == [b"one", b"two"]
     assert names(out) == ["-", "-"]
 
@@ -225,12 +227,12 @@ def test_a_rejection_that_depends_on_the_options_is_repeated(odd: Scripted, film
     assert predict(odd, film, "--out", out).returncode == 1
     assert predict(odd, film, "--out", out, "--resume").returncode == 1
     done = predict(odd, film, "--out", out, "--resume", "--assure", "age=5")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"{MODEL}\n1 image analysed, 0 failed. Results: {out}\n")
     assert [row["status"] for row in rows(out)] == [200]
     done = predict(odd, film, "--out", out, "--resume")
     assert (done.returncode, done.stderr) == (
         0,
-        f"0 images analysed, 0 failed. 1 were in {out} already. Results: {out}\n",
+        f"0 images analysed, 0 failed. 1 image was in {out} already. Results: {out}\n",
     )
 
 

@@ -29,6 +29,8 @@ def test_rejected_options_and_checks_build_nothing(checkout: Path) -> None:
     assert process.returncode == 1
     assert "--runtime /tmp" in process.stderr
     assert serve(checkout, "--check").returncode == 0
+    other = serve(checkout, "--check", "--model-store", "other")
+    assert (other.returncode, "/other: no such folder. Build the archives: " in other.stderr) == (1, True)
     assert not (checkout / "model_store").exists()
 
 

@@ -35,9 +35,11 @@ def test_a_terminal_gets_a_table_with_its_notes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_terminal(monkeypatch)
-    write(Table(), Outcome("a.png", predicted()))
+    monkeypatch.setenv("COLUMNS", "80")
+    write(Table(), Outcome("a.png", predicted()), Outcome("b.png", Problem(400, "Unreadable", "It is bad. " * 9)))
     captured = capsys.readouterr()
     assert "\t" not in captured.out
+    assert f"\nb.png: 400 Unreadable: {'It is bad. ' * 9}\n" in captured.out
     assert "\nchest 1.0.0, archive sha256" in captured.out
     assert captured.err == ""
 
@@ -47,8 +49,8 @@ def test_a_table_shows_label_percentage_and_model(capsys: pytest.CaptureFixture[
     write(Table(), Outcome("a.png", predicted()), Outcome("b.png", positive))
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if ".png" in line]
     assert lines == [
-        ["a.png", "normal", "75.0%", "no", "50.0%", "1.0.0"],
-        ["b.png", "pneumonia", "25.0%", "yes", "20.0%", "1.0.0"],
+        ["a.png", "normal", "pneumonia", "25.0%", "no", "50.0%", "1.0.0"],
+        ["b.png", "pneumonia", "pneumonia", "25.0%", "yes", "20.0%", "1.0.0"],
     ]
 
 
@@ -56,7 +58,16 @@ def test_an_uncertain_result_is_not_shown_as_its_label(capsys: pytest.CaptureFix
     sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
     write(Table(), Outcome("a.png", predicted(certainty=sets)))
     (line,) = (line for line in capsys.readouterr().out.splitlines() if ".png" in line)
-    assert line.split() == ["a.png", "Uncertain", "normal", "75.0%", "uncertain", "50.0%", "1.0.0"]
+    output = "normal: pneumonia 25.0%, cut-off 50.0%"
+    assert [cell for cell in line.split("\t") if cell] == ["a.png", "uncertain: no reliable label", output, "1.0.0"]
+
+
+def test_what_second_passes_were_labelled_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
+    seen = [predicted(certainty=sets | {"second_label": label}) for label in ("normal", "pneumonia")]
+    write(Table(), *(Outcome("a.png", item) for item in seen))
+    text = 'A brightened copy without its dark margins was labelled "pneumonia". (1 image)\n'
+    assert text in capsys.readouterr().err
 
 
 def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +83,7 @@ def test_a_table_names_the_archive(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_problem_is_distinct_from_a_result(capsys: pytest.CaptureFixture[str]) -> None:
     write(Table(), Outcome("a.png", PROBLEM))
     out = capsys.readouterr().out
-    assert "NO RESULT" in out
+    assert "no result" in out
     assert "400 Unreadable image: It is bad." in out
     assert "%" not in out
     assert "normal" not in out
@@ -151,8 +162,12 @@ def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[s
 def test_an_unusual_or_repaired_image_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     domain = {"mode": "strict", "status": "unusual", "score": 1.2, "percentile": 98.4}
     write(Table(), Outcome("a.png", predicted(domain=domain)), Outcome("b.png", predicted(domain={"mode": "off"})))
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if ".png" in line]
-    assert [line[2:4] for line in lines] == [["unusual", "(98.4%)"], ["not", "compared"]]
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines() if ".png" in line]
+    assert [line[1:3] for line in lines] == [
+        ["no result: unusual image", "unusual (98.4%)"],
+        ["normal", "not compared"],
+    ]
+    assert [line[5:7] for line in lines] == [["normal: pneumonia 25.0%, cut-off 50.0%", ""], ["", "pneumonia 25.0%"]]
     normal = domain | {"status": "normal", "percentile": 50}
     write(Table(), Outcome("c.png", predicted("invert", domain=normal)))
     out = capsys.readouterr().out

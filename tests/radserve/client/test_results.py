@@ -88,7 +88,7 @@ def elements(html: str) -> _Elements:
 def test_a_card_has_finding_bar_cut_off_model_and_disclaimer() -> None:
     html = predicted()._repr_html_()
     assert LARGE in html
-    assert "normal: below the cut-off" in html
+    assert "normal: pneumonia below the cut-off" in html
     assert "pneumonia 25.0%, cut-off 50.0%" in html
     assert "left:50.00%" in html
     assert "chest 1.0.0" in html
@@ -292,7 +292,7 @@ def test_a_plot_of_a_doubtful_result_says_so_first() -> None:
     axes = predicted(certainty=UNCERTAIN).plot(figure.subplots())
     assert axes.get_title().splitlines() == [
         "Uncertain: do not rely on the label.",
-        "Model output: normal: below the cut-off",
+        "Model output: normal: pneumonia 25.0%, cut-off 50.0%",
     ]
 
 

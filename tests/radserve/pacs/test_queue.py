@@ -1,13 +1,14 @@
 """The queue: what it keeps when parts die, and when an image is analysed again."""
 
 import resource
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from benchmarks.orthanc import film
+from benchmarks.orthanc import SERIES, film
 from radserve.errors import PacsUnavailableError
 from radserve.pacs import header as headers
 from radserve.pacs.intake import Intake
@@ -118,6 +119,19 @@ def test_another_process_continues_where_one_was_killed(tmp_path: Path) -> None:
         assert [path.name for path in queue.results.iterdir()] == [f"{storing.id}-sr.dcm"]
         assert {path.name for path in queue.images.iterdir()} == {job.file for job in claimed}
         assert queue.is_result("1.2.3")
+
+
+def test_a_queue_of_an_earlier_release_keeps_its_jobs(tmp_path: Path) -> None:
+    with closing(Queue(tmp_path)) as queue:
+        add(queue)
+    with closing(sqlite3.connect(tmp_path / "queue.sqlite3")) as database:
+        for column in ("series", "queued"):
+            database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+    with closing(Queue(tmp_path)) as queue:
+        job = claim(queue)
+        assert (job.instance, job.series) == (f"{SERIES}.1", "")
+        assert 0 < job.queued <= job.changed
+        assert queue.waiting_since() == job.queued
 
 
 def test_outages_never_make_a_job_dead_and_failures_do(queue: Queue) -> None:

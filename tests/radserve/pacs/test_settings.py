@@ -48,6 +48,8 @@ def test_a_receiver_listens_on_loopback_unless_it_is_set(tmp_path: Path) -> None
         ({"destinations": [{"ae": "P", "host": "h", "port": 104, "commitment": True}]}, "commitment needs a receiver"),
         ({"server": {"key": "env:RADSERVE_TEST_ABSENT"}}, "RADSERVE_TEST_ABSENT is not set"),
         ({"server": {"key": "file:/nonexistent/key"}}, "/nonexistent/key cannot be read: No such file or directory"),
+        ({"status": {"address": "0.0.0.0:8095"}}, "so `token` must be set"),
+        ({"webhook": {"url": "https://a", "secret": "short"}}, "at least 16 characters"),
         ({"polling": 1}, "unknown key 'polling'"),
     ],
 )

@@ -12,6 +12,12 @@ from tests.radserve.scripted import SHA256, prediction
 IMAGE = b"image"
 REQUEST = RequestedImage("chest", "1.0.0", hashlib.sha256(IMAGE).hexdigest())
 MODEL = {"name": "chest", "version": "1.0.0", "sha256": SHA256}
+CONTRADICTED = {
+    "status": "uncertain",
+    "prediction_set": ["normal", "pneumonia"],
+    "level": 0.9,
+    "second_label": "pneumonia",
+}
 PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": REQUEST.sha256}
 
 
@@ -29,6 +35,8 @@ PICTURE = {"format": "png", "width": 20, "height": 10, "sha256": REQUEST.sha256}
         {"certainty": {"status": "certain", "prediction_set": ["normal"], "level": 0.9}},
         {"certainty": {"status": "uncertain", "prediction_set": ["pneumonia"], "level": 0.9}},
         {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}},
+        {"certainty": {"status": "certain", "prediction_set": ["normal"], "level": 0.9, "second_label": "normal"}},
+        {"certainty": CONTRADICTED},
         {"added_later": [1, 2]},
     ],
 )
@@ -72,6 +80,11 @@ def test_every_key_is_required(key: str) -> None:
         (
             {"certainty": {"status": "uncertain", "prediction_set": ["cat"], "level": 0.9}},
             "the prediction set \\['cat'\\] is not among",
+        ),
+        ({"certainty": CONTRADICTED | {"second_label": "cat"}}, "the second label is 'cat'"),
+        (
+            {"certainty": CONTRADICTED | {"status": "certain", "prediction_set": ["normal"]}},
+            "the second label is 'pneumonia', but the prediction set is",
         ),
         ({"threshold": 0.2}, "positive is false, but no other"),
         ({"model": "chest"}, "model' has value 'chest'"),

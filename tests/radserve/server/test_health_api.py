@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from radserve.client import response as client_response
 from radserve.server.components import Components
 from radserve.server.status import State
 from radserve.torchserve.registry import Pair
@@ -67,8 +68,12 @@ def test_live_is_200_in_every_state(server: TestServer) -> None:
     assert (response.status_code, response.json()["state"]) == (200, "starting")
 
 
-def test_unknown_paths_are_404(server: TestServer) -> None:
-    assert get(server, "/other").status_code == 404
+def test_other_paths_get_a_404_that_names_the_inference_port(server: TestServer) -> None:
+    response = get(server, "/predictions/brightness")
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json")
+    error = client_response.problem(response)
+    assert str(error).startswith("404 Not the inference port: This is the health port (--health-port), with /live")
+    assert "Send images to the port of --port" in str(error)
 
 
 def test_every_key_is_rejected_without_a_keyring(server: TestServer) -> None:

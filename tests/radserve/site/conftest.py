@@ -46,6 +46,14 @@ def detector_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFa
     return _store(folder, brightness_archive, {"detector": section}, {"detector.safetensors": DETECTOR})
 
 
+@pytest.fixture(scope="session")
+def second_pass_store(brightness_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model store with `Brightness`, and a second pass of every image but white ones."""
+    sets = {"level": 0.9, "quantiles": {"dark": 0.5, "bright": 0.5}, "fitted": "by hand", "split": "0" * 64}
+    sections: dict[str, object] = {"uncertainty": sets, "second_pass": {"darker_than": 0.99, "fitted": "by hand"}}
+    return _store(tmp_path_factory.mktemp("store"), brightness_archive, sections, {})
+
+
 def _store(store: Path, unpacked: Path, sections: dict[str, object], members: dict[str, bytes]) -> Path:
     recipe = brightness_recipe() | {
         "decision": {"positive": "bright", "threshold": 0.6, "chosen": "by hand", "sensitivity": 0.9},

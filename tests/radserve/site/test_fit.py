@@ -47,6 +47,17 @@ def test_a_profile_improves_the_decision_for_the_patients_of_the_site(site_store
         assert profile.changes[name].after is not None
 
 
+def test_the_report_counts_what_second_passes_make_uncertain(
+    site_store: Path, second_pass_store: Path, site_images: Path
+) -> None:
+    shares = []
+    for store in (site_store, second_pass_store):
+        change = fit.fit(store, "brightness", site_images, SITE).changes["uncertain"]
+        assert change.after is not None
+        shares.append(change.after[0])
+    assert shares[1] > shares[0] + 0.2
+
+
 def test_a_fit_is_repeatable(site_store: Path, site_images: Path) -> None:
     first, second = (fit.fit(site_store, "brightness", site_images, SITE) for _ in range(2))
     assert first == second

@@ -1,0 +1,27 @@
+// Deletion of stored results, after a confirmation.
+
+import { get } from "./api.js";
+import { counted } from "./format.js";
+import { inParallel, patiently } from "./parallel.js";
+import { forget } from "./recent_files.js";
+import { show } from "./rejections.js";
+
+/**
+ * Delete results, if the user confirms it; `entries` have an `id` and an `image_sha256`. Shows what fails, and returns
+ * a sentence about what is deleted; empty if nothing is.
+ */
+export async function deleteResults(entries) {
+  const isOne = entries.length === 1;
+  if (!confirm(isOne ? "Delete this result? This can't be undone." : `Delete all ${entries.length} results that were sent together? This can't be undone.`)) return "";
+  const errors = (await inParallel(entries, (entry) => patiently(() => deleteResult(entry)).then(() => null, (error) => error))).filter(Boolean);
+  if (errors.length) show(isOne ? "Deletion" : `${counted(errors.length, "result")} of ${entries.length} could not be deleted`, errors[0]).scrollIntoView({ block: "nearest" });
+  if (errors.length === entries.length) return "";
+  return isOne ? "Result deleted." : `${counted(entries.length - errors.length, "result")} deleted.`;
+}
+
+async function deleteResult({ id, image_sha256: sha256 }) {
+  await get(`api/results/${id}`, "application/json", "DELETE").catch((error) => {
+    if (error.status !== 404) throw error; // already deleted
+  });
+  forget(sha256);
+}

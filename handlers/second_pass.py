@@ -1,0 +1,59 @@
+"""Second pass of a dark image: a brightened copy without its dark margins, which the network labels as well."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from handlers.domain import evidence
+from handlers.formats.image import Image
+from handlers.preprocess import at_least
+from handlers.recipe import Input, SecondPass
+from handlers.suitability import MIN_SIDE
+
+_WHITE: Final = 0.995
+"""Quantile of the gray levels that becomes white."""
+_BACKGROUND: Final = 0.1
+"""Share of that quantile up to which a pixel is background ..."""
+_EMPTY: Final = 0.02
+"""... and share of other pixels up to which a row or column is a margin."""
+
+
+def brightness(tensor: NDArray[np.float32], spec: Input) -> float:
+    """Return the mean times the 90 % quantile of the gray levels in [0, 1] of a network's input.
+
+    It is the inverse of the detector's evidence `level`, and at least 0.0001.
+    """
+    return 1 / float(evidence.level(evidence.luminance(evidence.intensities(tensor, spec))))
+
+
+def is_due(tensor: NDArray[np.float32], spec: Input, section: SecondPass | None) -> bool:
+    """Whether an image, given as the network's input, is dark enough for a second pass."""
+    return section is not None and brightness(tensor, spec) < section.darker_than
+
+
+def copy(image: Image, spec: Input) -> Image:
+    """Return an image without its dark margins, brightened so that its 99.5 % quantile is white.
+
+    Where fewer than `MIN_SIDE` rows or columns would be left, the margins stay. A large image is reduced first, to no
+    less than a decoder may reduce it.
+    """
+    pixels = image.pixels.convert("L") if spec.color == "gray" and image.pixels.mode == "RGB" else image.pixels
+    pixels = pixels.reduce(max(1, min(side // least for side, least in zip(pixels.size, at_least(spec), strict=True))))
+    values = np.asarray(pixels, dtype=np.float32)
+    gray = values if values.ndim == 2 else np.asarray(pixels.convert("L"), dtype=np.float32)
+    white = max(float(np.quantile(gray, _WHITE)), 1)
+    rows, columns = _box(gray > _BACKGROUND * white)
+    bright = (values[rows, columns] * (255 / white)).clip(0, 255)
+    changed = Pillow.fromarray(bright if pixels.mode == "F" else bright.round().astype(np.uint8))
+    return Image(changed, image.format, changed.width, changed.height)
+
+
+def _box(subject: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns within the margins of a mask (height, width)."""
+    lines = [np.flatnonzero(subject.mean(axis) > _EMPTY) for axis in (1, 0)]
+    if min(map(len, lines)) < MIN_SIDE:
+        return slice(None), slice(None)
+    rows, columns = (slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+    return rows, columns
