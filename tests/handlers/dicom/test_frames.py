@@ -281,3 +281,20 @@ def test_a_deflated_header_is_read_to_a_limit_only() -> None:
     bomb = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     body = split(data[:start] + bomb.compress(b"\0" * 100_000_000) + bomb.flush())
     assert len(body.images) == 1
+
+
+def test_damaged_copies_raise_nothing_but_request_errors() -> None:
+    random = np.random.default_rng(3)
+    each = [{"FrameVOILUTSequence": {"WindowCenter": 9}}] * 3
+    data = multi_frame([film(8, 8)] * 3, uid.RLELossless, shared={}, each=each)
+    outcomes = set()
+    for _ in range(300):
+        copy = bytearray(data)
+        copy[random.integers(128, len(data))] = random.integers(256)
+        for frame in MultiFrame(bytes(copy), 3).frames:
+            try:
+                decode(frame)
+                outcomes.add("image")
+            except RequestError:
+                outcomes.add("error")
+    assert outcomes == {"image", "error"}
