@@ -146,7 +146,7 @@ def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static
     files = stack([4.0 * index for index in range(32)])
     other, damaged = [*range(20), *range(25, 31)], 31
     for index in other:
-        files[index] = slice_dicom(4.0 * index, 100 - index, NumberOfFrames=2)
+        files[index] = slice_dicom(4.0 * index, 100 - index, BitsStored=0)
     files[damaged] = files[damaged][:-100]
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(files)))
     card = series_card(page)
@@ -154,7 +154,8 @@ def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static
     notice = card.locator(".series-rejections")
     expect(notice.locator("p").first).to_have_text(
         "Most frequent reason (26 slices): This model cannot analyse this image. "
-        "The DICOM object has 2 frames; send each frame as a separate object."
+        "The DICOM object has BitsAllocated 16 and BitsStored 0; supported are 8, 16 and 32 allocated bits with at most "
+        "as many stored."
     )
     expect(notice.locator("p").last).to_have_text(
         "The others: no tumour marked on any of 5 analysed slices. Nothing follows for the 27 slices without a result."
