@@ -10,7 +10,7 @@ const SHELL = [
   "js/contour.js", "js/crc32.js", "js/csv.js", "js/dicom_downloads.js", "js/dicom_header.js", "js/dicom_values.js", "js/display.js", "js/dom.js", "js/domain.js",
   "js/evidence.js", "js/file_type.js", "js/format.js", "js/heat_map.js", "js/history.js", "js/history_address.js", "js/history_comparison.js", "js/history_filters.js",
   "js/history_groups.js", "js/history_result.js", "js/history_row.js", "js/incoming.js", "js/key_dialog.js", "js/latest.js", "js/legend.js",
-  "js/main.js", "js/missing_image.js", "js/model_card.js", "js/model_panel.js", "js/models.js", "js/near_cutoff.js", "js/overlay_view.js", "js/pictures.js",
+  "js/main.js", "js/missing_image.js", "js/model_card.js", "js/model_panel.js", "js/models.js", "js/overlay_view.js", "js/pictures.js",
   "js/prediction.js", "js/predictive_values.js", "js/prevalence.js", "js/probabilities.js", "js/problems.js", "js/queue.js", "js/recent_files.js",
   "js/rejections.js", "js/result.js", "js/safe_html.js", "js/samples.js", "js/series.js", "js/series_downloads.js", "js/series_pictures.js",
   "js/series_request.js", "js/series_start.js", "js/series_summary.js", "js/series_view.js", "js/service.js", "js/service_state.js",
