@@ -4,7 +4,7 @@
 const CACHE = "radserve-shell";
 const SHELL = [
   "./", "manifest.webmanifest", "icons/icon.svg", "icons/icon-192.png",
-  "css/base.css", "css/layout.css", "css/result.css", "css/history.css", "css/batch.css", "css/series.css", "css/stored.css", "css/viewer.css",
+  "css/base.css", "css/layout.css", "css/result.css", "css/history.css", "css/batch.css", "css/print.css", "css/series.css", "css/stored.css", "css/viewer.css",
   "js/analyse.js", "js/analysis.js", "js/api.js", "js/assurances.js", "js/batch.js", "js/batch_detail.js", "js/batch_export.js", "js/batch_filter.js",
   "js/batch_head.js", "js/batch_rows.js", "js/batch_table.js", "js/catalog.js", "js/choice.js", "js/chooser.js", "js/claims.js", "js/colour_map.js",
   "js/contour.js", "js/crc32.js", "js/csv.js", "js/dicom_downloads.js", "js/dicom_header.js", "js/dicom_values.js", "js/display.js", "js/dom.js", "js/domain.js",

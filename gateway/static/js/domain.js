@@ -37,7 +37,7 @@ const REPAIRED = {
 
 const TITLES = { unusual: "Unusual image", unlike: "Unlike the training images" };
 
-/** Return the headline of a result about an image with a doubtful status: it is none. */
+/** Return what replaces the headline of a result if the image has a doubtful status. */
 export const noResult = (status) => `No result: ${uncapitalize(TITLES[status])}`;
 
 /** Return what images with one of these statuses are: "unusual", "unlike the training images", or both. */
@@ -95,7 +95,7 @@ export function domainText(domain) {
 }
 
 /**
- * Return the note on a prediction that is no result; null for other ones.
+ * Return the note on the prediction of an image that is not like the training images; null for other ones.
  *
  * `repeat` analyses the image again with a repair, null if it cannot. `rejections` is of the catalog entry.
  */

@@ -14,7 +14,7 @@ import { markSample } from "./samples.js";
 import { drawn } from "./series_pictures.js";
 import { connect } from "./service.js";
 
-/** What stands in place of a viewer that has nothing to show. */
+/** What replaces a viewer without anything to show. */
 export const NO_PICTURE = "No picture: the server did not keep this image.";
 
 const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "application/dicom": ".dcm" };

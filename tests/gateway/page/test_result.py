@@ -145,7 +145,7 @@ def test_predictive_values_follow_bayes(
 
 def test_another_prevalence_shows_other_predictive_values(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE))
-    field = card.get_by_label("Share of positive images (%), here pneumonia")
+    field = card.get_by_label("Images that show pneumonia (%)")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
     expect(card).to_contain_text("91 of 100 reported images show pneumonia (predictive value 90.6%)")
@@ -161,7 +161,7 @@ def test_another_prevalence_shows_other_predictive_values(opened: Opener, static
 
 def test_a_rare_finding_opens_with_the_share_that_was_stated(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE | {"prevalence": 0.00005}))
-    expect(card.get_by_label("Share of positive images (%), here pneumonia")).to_have_value("0.005")
+    expect(card.get_by_label("Images that show pneumonia (%)")).to_have_value("0.005")
     expect(card.locator(".predictive")).to_contain_text("This image90.0% probability of pneumonia")
 
 
@@ -239,7 +239,7 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
     opened: Opener, static_gateway: Gateway, domain: dict[str, Any], title: str
 ) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE, domain=domain))
-    expect(card.locator(".no-finding")).to_have_text(f"No finding: {title}")
+    expect(card.locator(".no-finding")).to_have_text(f"No result: {title}")
     expect(card.locator(".label")).to_have_count(0)
     expect(card).to_have_css("border-top-style", "dashed")
     for absent in ("How sure", "How often it is right", "cut-off", "predictive value"):

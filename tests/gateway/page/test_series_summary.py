@@ -150,4 +150,4 @@ def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules:
         ("well", "0.8", "", ""),
     ]
     assert [row["notes"] for row in rows] == ["Equal. Small.", "", "", "", ""]
-    assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]
+    assert texts[1:4] == ["No result: unlike the training images"] * 2 + ["Uncertain: too close to call"]

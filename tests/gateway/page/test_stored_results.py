@@ -258,7 +258,7 @@ def test_an_image_that_is_not_kept_is_joined_to_both_results_of_a_comparison(ope
     page = opened_result(opened, unkept, unkept.send(FILM, "chest/1.0.0"), unkept.send(FILM, "chest/2.0.0"))
     expect(page.get_by_text(NOT_KEPT)).to_be_visible()
     expect(page.get_by_text("No picture: the server did not keep this image.")).to_have_count(2)
-    expect(page.locator(".pictured .viewer")).to_have_count(0)
+    expect(page.locator(".pictured .viewer >> visible=true")).to_have_count(0)
     page.set_input_files("#join-file", [payload("film copy.png", FILM)])
     expect(page.locator(".pictured img.picture")).to_have_count(2)
     expect(page.locator(".no-image")).to_have_count(0)
