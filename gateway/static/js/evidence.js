@@ -74,7 +74,7 @@ export function prevalenceControl(prediction, version) {
   input.addEventListener("input", update);
   update();
   return section("How common is the finding where you work?",
-    make("p", {}, `The probability assumes that ${share(prevalence)} of the images show ${positive}. It is higher where the finding is more common.`),
+    make("p", {}, `The probability assumes that ${share(prevalence)} of the images are positive. It is higher where the finding is more common.`),
     make("div", { class: "field" }, make("label", { for: id }, `Images that show ${positive} (%)`), input), output);
 }
 

@@ -47,7 +47,6 @@ function rows(pair) {
     ["Image check", pair.map(({ prediction, entry }) => (prediction ? domainText(prediction.domain) : entry.domain ?? ""))],
     ["Image", entries.map(({ repair }) => (repair ? capitalize(repairText(repair)) : "As sent"))],
     ["Site profile", entries.map(({ profile }) => profile ?? "")],
-    ["Time", entries.map(({ time }) => localTime(time))],
     ["Archive SHA-256", entries.map(({ sha256 }) => sha256?.slice(0, 12) ?? "")],
   ];
   return table.filter(([, values]) => values.some(Boolean));
