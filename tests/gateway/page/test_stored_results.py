@@ -140,7 +140,9 @@ def test_an_image_that_is_not_kept_is_joined_if_it_is_added_again(opened: Opener
     card = page.locator("#opened .result")
     heat = card.get_by_role("button", name="Show heat map")
     again = page.get_by_role("button", name="Analyse and compare")
-    expect(heat).to_be_disabled()
+    expect(card.get_by_text("No picture: the server did not keep this image.")).to_be_visible()
+    expect(card.locator(".viewer >> visible=true")).to_have_count(0)  # an empty one looks like a dark image
+    expect(heat).to_be_hidden()
     expect(again).to_be_disabled()
     page.set_input_files("#join-file", [payload("other.png", IMAGE)])
     differs = "other.png does not match this result (different checksum)."
