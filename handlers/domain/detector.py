@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
+from torch.nn.functional import interpolate
 
 from handlers.domain import evidence, pose
 from handlers.domain.assessment import Assessment, Reason, Status
@@ -70,9 +71,15 @@ class Metric:
 
     def __call__(self, values: Mapping[str, torch.Tensor], thumbnails: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the distances (N,) by name, from the vectors (N, numbers) of the parts and from pose thumbnails."""
-        distances = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
-        for name, part in self.parts.items():
-            distances[f"{name}.distance"], outside = part.distances(values[name])
+        poses = {f"pose.{name}": value for name, value in pose.odds(thumbnails, self.pose).items()}
+        return poses | self.measure({name: values[name] for name in self.parts})
+
+    def measure(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the distances (N,) of the parts that `values` has, by name."""
+        distances = {}
+        for name, vectors in values.items():
+            part = self.parts[name]
+            distances[f"{name}.distance"], outside = part.distances(vectors)
             if len(part.basis) < len(part.mean):  # else there is nothing outside of the subspace
                 distances[f"{name}.residual"] = outside
         return distances
@@ -109,7 +116,7 @@ class Detector:
         relative = {name: value / self.limits[name] for name, value in self.distances(outputs, image).items()}
         score = max(relative.values()) if all(map(math.isfinite, relative.values())) else _WORST
         status = self._status(score)
-        reason = None if status == "normal" else self._reason(evidence.luminance(image), relative)
+        reason = None if status == "normal" else self._reason(image, relative)
         return Assessment(status, score, self.section.refused, self.percentile(score), reason, site=self.site)
 
     def percentile(self, score: float) -> float:
@@ -132,26 +139,30 @@ class Detector:
             return "normal"
         return "unusual" if score < self.section.refused else "unlike"
 
-    def _reason(self, gray: torch.Tensor, relative: Mapping[str, float]) -> Reason | None:
-        """Return the likeliest pose, if the image would be a normal one without it, else `dark` or `other_image`.
+    def _reason(self, image: torch.Tensor, relative: Mapping[str, float]) -> Reason | None:
+        """Return the likeliest pose, if the image would be accepted without it, else `dark` or `other_image`.
 
+        The network of poses names one for every image, so all evidence of the image without the pose must be accepted.
         Where upside-down images are normal, no quarter turn can be told from the other: None.
         """
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
-        if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(pose.undo(gray, likely)):
+        if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(_upright(image, likely)):
             others = [value for name, value in relative.items() if name != _DARKNESS]
             return "dark" if all(value < self.section.marked for value in others) else "other_image"
         is_definite = likely == "inverted" or "pose.rotated_180" in relative
         return likely if is_definite else None
 
-    def _alike(self, gray: torch.Tensor) -> bool:
-        """Whether thumbnail and outlines are like those of the training images, as far as they are compared."""
-        for name, vector in (("thumbnail", evidence.thumbnail(gray).flatten()), ("shape", evidence.shape(gray))):
-            if name in self.metric.parts:
-                distance = float(self.metric.parts[name].distances(vector[None])[0])
-                if not distance < self.limits[f"{name}.distance"] * self.section.refused:
-                    return False
-        return True
+    def _alike(self, image: torch.Tensor) -> bool:
+        """Whether all evidence of an image is accepted, but that of the network, which would have to run again."""
+        parts = evidence.collect(None, image, self.metric.parts)
+        distances = self.metric.measure({name: vector[None] for name, vector in parts.items()})
+        return all(float(value) < self.limits[name] * self.section.refused for name, value in distances.items())
+
+
+def _upright(image: torch.Tensor, name: Reason) -> torch.Tensor:
+    """Return an image (channels, height, width) without a pose, in the same size."""
+    upright = pose.undo(image, name)
+    return interpolate(upright[None], image.shape[1:], mode="bilinear", antialias=True)[0]
 
 
 def below(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:

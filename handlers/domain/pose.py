@@ -18,9 +18,9 @@ UPRIGHT: Final = POSES[0]
 _QUARTERS: Final = {"rotated_90": 1, "rotated_180": 2, "rotated_270": 3}
 
 
-def undo(gray: torch.Tensor, name: str) -> torch.Tensor:
-    """Return gray values (height, width) in [0, 1] as they were before they got this pose."""
-    return 1 - gray if name == "inverted" else torch.rot90(gray, _QUARTERS[name])
+def undo(image: torch.Tensor, name: str) -> torch.Tensor:
+    """Return values (..., height, width) in [0, 1] as they were before they got this pose."""
+    return 1 - image if name == "inverted" else torch.rot90(image, _QUARTERS[name], (-2, -1))
 
 
 def views(thumbnails: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import { readIncoming } from "./incoming.js";
 import { expectOutcome, showOutcome } from "./latest.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
 import { enqueue } from "./queue.js";
-import { isUnavailable, show } from "./rejections.js";
+import { isUnavailable, settle, show } from "./rejections.js";
 import { remember } from "./recent_files.js";
 import { Result } from "./result.js";
 import { takeSeries } from "./series_start.js";
@@ -166,6 +166,7 @@ function addResult(result, drop) {
   updateCount();
   announce(`${result.name}: ${result.summary}.`);
   remember(result.prediction?.image.sha256, result.file);
+  if (result.file) settle(result.file);
   showOutcome(result.element, drop);
 }
 

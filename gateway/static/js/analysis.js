@@ -28,7 +28,7 @@ export async function analyseFile(file, model, job) {
     return { prediction, version, sent: { ...model, object } };
   } catch (error) {
     if (object) discardUpload(object);
-    if (error.domain) error.detail = reasonText(error.domain, rejectionsOf(model));
+    if (error.domain) error.detail = reasonText(error.domain, rejectionsOf(model), model.repair);
     throw error;
   }
 }

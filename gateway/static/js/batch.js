@@ -13,7 +13,7 @@ import { counted } from "./format.js";
 import { pathOf } from "./incoming.js";
 import { PARALLEL, enqueueBackground } from "./queue.js";
 import { remember } from "./recent_files.js";
-import { isUnavailable, show, toProblem } from "./rejections.js";
+import { isUnavailable, settle, show, toProblem } from "./rejections.js";
 import { drawn } from "./series_pictures.js";
 import { connect, isReady } from "./service.js";
 import { Thumbnails } from "./thumbnails.js";
@@ -88,6 +88,7 @@ async function attempt(row, signal) {
   try {
     setResult(row, await analyseFile(row.file, row.model, { signal, progress: () => {} }));
     remember(row.prediction.image.sha256, row.file);
+    settle(row.file);
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) setState(row, "cancelled");
     else await fail(row, toProblem(error));

@@ -1,6 +1,6 @@
 // Details of a row of the table of many files: its result card, or why it has none. Built when it is opened.
 
-import { STATES } from "./batch_rows.js";
+import { statusOf } from "./batch_rows.js";
 import { titleOf } from "./choice.js";
 import { suggestedRepair } from "./domain.js";
 import { button, make } from "./dom.js";
@@ -66,9 +66,9 @@ export class BatchDetail {
     return make("li", { class: "rejections" },
       make("h3", { tabindex: "-1" }, row.name), thumbnailOf(row.file), describe(problem, titleOf(row.model)),
       make("div", { class: "row" },
+        isUnfit(problem) ? button("Choose another kind of image", () => actions.reconsider(row)) : null,
         repair ? button(repair.text, () => actions.repair(row, repair.name)) : null,
-        problem.canRetry ? button("Try again", () => actions.repeat(row)) : null,
-        isUnfit(problem) ? button("Choose another kind of image", () => actions.reconsider(row)) : null));
+        problem.canRetry ? button("Try again", () => actions.repeat(row)) : null));
   }
 
   /** Release the picture. */
@@ -81,4 +81,4 @@ export class BatchDetail {
   }
 }
 
-const pending = (row) => make("li", { class: "panel" }, make("h3", { tabindex: "-1" }, row.name), make("p", {}, STATES[row.state]));
+const pending = (row) => make("li", { class: "panel" }, make("h3", { tabindex: "-1" }, row.name), make("p", {}, statusOf(row)));

@@ -6,15 +6,15 @@ import { claimOf, verdict } from "./verdict.js";
 
 /** Kinds of rows in the order of their importance, with their names. */
 export const KINDS = new Map([
-  ["positive", "Positive"], ["uncertain", "Uncertain"], ["doubtful", "No finding"], ["negative", "Negative"],
+  ["positive", "Positive"], ["uncertain", "Uncertain"], ["doubtful", "Unusual"], ["negative", "Negative"],
   ["ranked", "Labelled"], ["failed", "Not analysed"], ["pending", "In progress"],
 ]);
 const RANKS = new Map([...KINDS.keys()].map((kind, index) => [kind, index]));
 
-/** What the table says about the state of a row. */
-export const STATES = {
+const STATES = {
   waiting: "Waiting", running: "Analysing", done: "Analysed", rejected: "Rejected", failed: "Failed", cancelled: "Cancelled",
 };
+const DONE = { doubtful: "Unusual", uncertain: "Uncertain" };
 const FAILED = new Set(["rejected", "failed", "cancelled"]);
 
 const byName = new Intl.Collator("en", { numeric: true, sensitivity: "base" }).compare;
@@ -46,6 +46,9 @@ export function setResult(row, { prediction, version, sent }) {
   });
 }
 
+/** Return what the table says about the status of a row: results that are no finding have their own. */
+export const statusOf = ({ state, kind }) => (state === "done" && DONE[kind]) || STATES[state];
+
 /** Return the model that reads a row, with the version that did. */
 export const readerOf = ({ prediction, model }) => prediction?.model ?? model;
 
@@ -75,7 +78,7 @@ const KEYS = {
     value: (row) => (measureOf(row) === null ? null : [readerOf(row).name, measureOf(row)]), compare: (one, other) => byName(one[0], other[0]) || one[1] - other[1],
   },
   threshold: { value: ({ threshold }) => threshold, compare: (one, other) => one - other },
-  status: { value: ({ state }) => STATES[state], compare: byName },
+  status: { value: statusOf, compare: byName },
 };
 
 /** Return rows sorted by a column; those without a value come last. Equal ones keep the order in which they were dropped. */

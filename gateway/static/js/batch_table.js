@@ -1,7 +1,7 @@
 // Table of many files: sorted, filtered, and drawn only where it is in view.
 
 import { BatchFilter } from "./batch_filter.js";
-import { STATES, folderOf, isMixed, measureText, readerOf, sortRows } from "./batch_rows.js";
+import { folderOf, isMixed, measureText, readerOf, sortRows, statusOf } from "./batch_rows.js";
 import { titleOf } from "./choice.js";
 import { button, make } from "./dom.js";
 import { cutoff } from "./format.js";
@@ -12,8 +12,7 @@ const COLUMNS = [
   { name: "Cut-off", key: "threshold" }, { name: "Status", key: "status" },
 ];
 const MARGIN = 6; // rows drawn above and below the view
-const LONG = 20; // characters of a name that a row may cut ...
-const END = 12; // ... but for the last ones
+const END = 12; // last characters of a name, which are never cut: they often tell files apart
 const PERIOD = 1_000; // milliseconds between two orders while results arrive
 const FIRST = { probability: true }; // columns of which the highest value comes first
 
@@ -23,11 +22,16 @@ function readerText(row) {
   return `${titleOf({ name, version })}${version ? `, version ${version}` : ""}`;
 }
 
-/** Return the name of a row; the end of a long one is always shown. */
-function nameOf({ name }) {
+const ruler = make("canvas").getContext("2d");
+
+/** Return a name without as much of its middle as does not fit into a width in pixels. */
+function fitted(name, width) {
   const characters = Array.from(name); // no pair of UTF-16 units is cut
-  const parts = characters.length > LONG ? [characters.slice(0, -END).join(""), characters.slice(-END).join("")] : [name];
-  return make("span", { class: "batch-name" }, parts.map((part) => make("span", {}, part)));
+  let text = name;
+  for (let count = characters.length - END - 1; count > 0 && ruler.measureText(text).width > width; count -= 1) {
+    text = [...characters.slice(0, count), "…", ...characters.slice(-END)].join("");
+  }
+  return text;
 }
 
 /** A table; `onOpen(row)` opens a row, `thumbnails` has its pictures. */
@@ -42,6 +46,7 @@ export class BatchTable {
     this.active = null; // the row that Tab reaches
     this.sort = { column: null, isDescending: false };
     this.rowHeight = 44;
+    this.nameWidth = Infinity; // pixels
     this.ordered = 0;
     this.frame = 0;
     this.element = this.make();
@@ -112,9 +117,20 @@ export class BatchTable {
 
   measure() {
     const [element] = this.drawn.values();
-    if (element?.offsetHeight) this.rowHeight = element.offsetHeight;
+    if (element?.offsetHeight) {
+      this.rowHeight = element.offsetHeight;
+      this.measureNames(element.querySelector(".batch-open"));
+    }
     this.height = this.scroller.clientHeight;
     this.schedule();
+  }
+
+  measureNames(name) {
+    const { clientWidth } = name.parentElement;
+    if (clientWidth === this.nameWidth) return;
+    this.nameWidth = clientWidth;
+    ruler.font = getComputedStyle(name).font;
+    for (const row of this.drawn.keys()) this.changed.add(row);
   }
 
   draw() {
@@ -164,12 +180,12 @@ export class BatchTable {
     const td = (name, ...children) => make("td", { role: "cell", class: `batch-${name}` }, ...children);
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
-      td("file", make("button", { type: "button", class: "batch-open", title: row.path, "aria-label": row.name }, nameOf(row)), folder ? make("span", { class: "small" }, folder) : null),
+      td("file", make("button", { type: "button", class: "batch-open", title: row.path, "aria-label": row.name }, make("span", { class: "batch-name" }, fitted(row.name, this.nameWidth))), folder ? make("span", { class: "small" }, folder) : null),
       td("result", sign, make("div", { class: "batch-said" }, make("span", { class: "batch-text", title: row.text }, row.text),
         this.isMixed ? make("span", { class: "small batch-reader", title: readerText(row) }, readerText(row)) : null)),
       td("probability", measureText(row)),
       td("threshold", row.threshold === null ? "–" : cutoff(row.threshold)),
-      td("status", STATES[row.state]));
+      td("status", statusOf(row)));
     if (hadFocus) element.querySelector(".batch-open").focus();
   }
 

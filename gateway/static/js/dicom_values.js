@@ -1,4 +1,4 @@
-// Reads the stored values of uncompressed gray DICOM files, which windowing needs; everything else has none (null).
+// Reads the stored values of uncompressed DICOM files: those of gray ones, which windowing needs, or the colours; everything else has none (null).
 
 const EXPLICIT = "1.2.840.10008.1.2.1"; // little endian
 const IMPLICIT = "1.2.840.10008.1.2";
@@ -8,7 +8,7 @@ const ITEM_END = 0xfffee00d;
 const SEQUENCE_END = 0xfffee0dd;
 const MAX_DEPTH = 16;
 const TAGS = {
-  syntax: 0x00020010, modality: 0x00080060, samples: 0x00280002, photometric: 0x00280004, frames: 0x00280008, rows: 0x00280010, columns: 0x00280011,
+  syntax: 0x00020010, modality: 0x00080060, samples: 0x00280002, photometric: 0x00280004, planar: 0x00280006, frames: 0x00280008, rows: 0x00280010, columns: 0x00280011,
   allocated: 0x00280100, stored: 0x00280101, isSigned: 0x00280103, padding: 0x00280120, limit: 0x00280121, center: 0x00281050, width: 0x00281051,
   intercept: 0x00281052, slope: 0x00281053, type: 0x00281054, modalityTable: 0x00283000, table: 0x00283010, shape: 0x20500020, pixels: 0x7fe00010,
 };
@@ -98,10 +98,15 @@ function samples(buffer, offset, count, { allocated, stored, isSigned }) {
  * whether they are in Hounsfield units (`isHounsfield`), and whether a table maps them (`hasTable`). Of a file with several
  * frames, name the `frame`, from 1.
  */
-export function parseValues(buffer, frame = null) {
+export const parseValues = (buffer, frame = null) => parse(buffer, (content, parsed) => described(content, parsed, frame));
+
+/** Return the picture of a file in colour (RGB, 8 bits): `width`, `height`, and `pixels` as red, green, blue and opacity. */
+export const parseColours = (buffer) => parse(buffer, coloured);
+
+function parse(buffer, describe) {
   try {
     const parsed = elements(buffer);
-    return parsed?.byName.pixels ? described(buffer, parsed, frame) : null;
+    return parsed?.byName.pixels ? describe(buffer, parsed) : null;
   } catch (error) {
     if (error instanceof RangeError) return null; // read behind the end: damaged
     throw error;
@@ -138,6 +143,19 @@ function described(buffer, { byName, reader }, frame) {
     isHounsfield: text("modality") === "CT" && !byName.modalityTable && (text("type") === "HU" || (text("type") === "" && Boolean(byName.intercept))),
     window: center !== null && range > 0 ? { level: center, width: range } : null,
   };
+}
+
+function coloured(buffer, { byName, reader }) {
+  const integer = (name) => (byName[name] ? reader.view.getUint16(byName[name].offset, true) : 0);
+  const [width, height] = [integer("columns"), integer("rows")];
+  const count = width * height;
+  const isColour = byName.photometric && reader.text(byName.photometric).trim() === "RGB" && integer("samples") === 3 && integer("allocated") === 8;
+  if (!isColour || count === 0 || byName.pixels.length < 3 * count || (byName.frames && Number.parseInt(reader.text(byName.frames), 10) !== 1)) return null;
+  const values = new Uint8Array(buffer, byName.pixels.offset, 3 * count);
+  const [step, plane] = integer("planar") === 1 ? [1, count] : [3, 1];
+  const pixels = new Uint8ClampedArray(4 * count).fill(255);
+  for (let at = 0; at < count; at += 1) for (const colour of [0, 1, 2]) pixels[4 * at + colour] = values[step * at + plane * colour];
+  return { width, height, pixels };
 }
 
 /** Return 16 bits as a number of the sign and size that the values have, null if they lack it: writers use the wrong sign, as in handlers/dicom/windowing.py. */

@@ -1,20 +1,25 @@
 // What the page says about images that are not like the training images, and about their repair.
 
 import { button, make } from "./dom.js";
-import { counted, percent } from "./format.js";
+import { counted, percent, uncapitalize } from "./format.js";
 
-const OTHERWISE = "If it is not, it may show another body part.";
+const ORIGINAL = "Use the original image.";
 
 const REASONS = {
-  other_image: "It may show another body part, or be turned, cropped, edited, or a photo of a screen. Use the original image.",
-  dark: "It is darker than the training images, or has wider margins. Brightening or cropping it would not make the result reliable. Use the original image, or have it read without the model.",
-  rotated_90: `It appears to be turned by 90 degrees to the right. ${OTHERWISE}`,
-  rotated_180: `It appears to be upside down. ${OTHERWISE}`,
-  rotated_270: `It appears to be turned by 90 degrees to the left. ${OTHERWISE}`,
-  inverted: "Its light and dark areas appear to be swapped. If they are not, it may show another body part.",
+  other_image: `It may show another body part, or be turned, cropped, edited, or a photo of a screen. ${ORIGINAL}`,
+  dark: `It is darker than the training images, or has wider margins. Brightening or cropping it would not make the result reliable. ${ORIGINAL.slice(0, -1)}, or have it read without the model.`,
 };
 
-const TURNED = "It appears to be turned by 90 degrees to the right or to the left. If it is, turn it upright; if it is not, it may show another body part."; // the server cannot tell the side
+const UNUSUAL = `It may be of the right kind, but exposed or positioned unusually, cropped or edited. It may also show another body part. ${ORIGINAL}`;
+
+// The server compares every image with the poses, also one of another body part.
+const POSES = {
+  rotated_90: "turned by 90 degrees to the right",
+  rotated_180: "upside down",
+  rotated_270: "turned by 90 degrees to the left",
+  inverted: "inverted, with light and dark areas swapped",
+  null: "turned by 90 degrees to the right or to the left: turn it upright", // the server cannot tell the side
+};
 
 const REPAIRS = {
   rotated_90: { name: "rotate-270", text: "Turn by 90 degrees and analyse again" },
@@ -30,7 +35,10 @@ const REPAIRED = {
   invert: "inverted",
 };
 
-export const TITLES = { unusual: "Unusual image", unlike: "Unlike the training images" };
+const TITLES = { unusual: "Unusual image", unlike: "Unlike the training images" };
+
+/** Return what replaces the headline of a result if the image has a doubtful status. */
+export const noResult = (status) => `No result: ${uncapitalize(TITLES[status])}`;
 
 /** Return what images with one of these statuses are: "unusual", "unlike the training images", or both. */
 export const doubtText = (statuses) => [["unusual", "unusual"], ["unlike", "unlike the training images"]]
@@ -46,10 +54,12 @@ const MODES = {
 export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.status === "unlike";
 
 /** Return why an image is not like the training images, as far as the server can tell; `rejections` is of the model's catalog entry. */
-export function reasonText(domain, rejections = null) {
-  if (domain?.near && domain.reason === "other_image") return nearText(domain, rejections);
-  const text = domain?.reason === null ? TURNED : REASONS[domain?.reason] ?? REASONS.other_image;
-  return domain?.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;
+export function reasonText(domain, rejections = null, repair = "") {
+  if (repair) return `It is still unlike them after it was ${REPAIRED[repair]}, so it probably shows another body part, or is not the original image.`;
+  if (domain.near && domain.reason === "other_image") return nearText(domain, rejections);
+  const pose = POSES[domain.reason];
+  const text = pose ? `It may show another body part. If it does not, it appears to be ${pose}.` : domain.status === "unusual" && domain.reason !== "dark" ? UNUSUAL : REASONS[domain.reason] ?? REASONS.other_image;
+  return domain.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;
 }
 
 /** Say how often good images are beyond the limit, too; `rejections` counts held-out images, null if unknown. */
@@ -85,15 +95,15 @@ export function domainText(domain) {
 }
 
 /**
- * Return the note on a result that states no finding; null for other results.
+ * Return the note on the prediction of an image that is not like the training images; null for other ones.
  *
- * `repeat` analyses the image again with a repair; null for a sample or a repaired image. `rejections` is of the catalog entry.
+ * `repeat` analyses the image again with a repair, null if it cannot. `rejections` is of the catalog entry.
  */
-export function domainNote(domain, repeat, isSample, rejections = null) {
+export function domainNote({ domain, repair = "" }, repeat, isSample, rejections = null) {
   if (!isDoubtful(domain)) return null;
-  const suggested = repeat ? suggestedRepair(domain) : null;
+  const suggested = repeat && !repair && !isSample ? suggestedRepair(domain) : null;
   return make("div", { class: "warning doubt" },
-    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain, rejections)),
+    make("p", {}, make("strong", {}, `${domainText(domain)}. `), isSample ? "It is a synthetic image." : reasonText(domain, rejections, repair)),
     make("p", {}, "The model may be wrong about such an image, so its output is not a finding."),
     suggested ? button(suggested.text, () => repeat(suggested.name)) : null);
 }

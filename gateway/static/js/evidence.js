@@ -75,7 +75,7 @@ export function prevalenceControl(prediction, version) {
   update();
   return section("How common is the finding where you work?",
     make("p", {}, `The probability assumes that ${share(prevalence)} of the images are positive. It is higher where the finding is more common.`),
-    make("div", { class: "field" }, make("label", { for: id }, `Share of positive images (%), here ${positive}`), input), output);
+    make("div", { class: "field" }, make("label", { for: id }, `Images that show ${positive} (%)`), input), output);
 }
 
 /** Return what the result, and results of this model in general, mean at a prevalence. */

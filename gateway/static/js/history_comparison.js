@@ -9,7 +9,7 @@ import { resultAddress } from "./history_address.js";
 import { finding } from "./history_row.js";
 import { missingImage } from "./missing_image.js";
 import { isMissing, positiveLabel } from "./prediction.js";
-import { StoredResult } from "./stored_result.js";
+import { NO_PICTURE, StoredResult } from "./stored_result.js";
 
 /** Show two stored results; return their cards. */
 export function showComparison(body, pair) {
@@ -23,7 +23,7 @@ export function showComparison(body, pair) {
     ...(isSame && lacking.length > 0 ? [missingImage(pair[0].entry.image_sha256, lacking)] : []),
     make("div", { class: "pictures" }, pair.map((stored, index) => make("figure", { class: "panel pictured" },
       make("figcaption", {}, make("strong", {}, caption(stored)), cards[index]?.headline() ?? finding(stored.entry).tag),
-      pictureOf(cards[index], isSame)))),
+      ...(cards[index] ? [cards[index].placeholder, cards[index].viewer.element] : [make("p", { class: "placeholder" }, NO_PICTURE)])))),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of both results" },
       make("table", { class: "compared" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Value"), pair.map((stored) => make("th", { scope: "col" }, caption(stored))))),
@@ -32,14 +32,6 @@ export function showComparison(body, pair) {
     ),
     make("p", { class: "row" }, pair.map(({ entry }) => make("a", { class: "open", href: resultAddress(entry.id) }, `Open the result of ${entry.model} ${entry.version}, ${localTime(entry.time)}`))));
   return cards.filter(Boolean);
-}
-
-/** Return the picture of a card, or what says that it is missing until its file is added. */
-function pictureOf(card, canAdd) {
-  if (card && (card.hasImage || card.hasOverlay)) return card.viewer.element;
-  const placeholder = make("p", { class: "placeholder" }, `No picture: the server did not keep this image.${card && canAdd ? " Add its file to see it." : ""}`);
-  if (card) card.onImage = () => placeholder.replaceWith(card.viewer.element);
-  return placeholder;
 }
 
 const caption = ({ entry }) => `${displayName(archiveVersion(entry), entry.model)} ${entry.version}, ${localTime(entry.time)}`;
@@ -55,7 +47,6 @@ function rows(pair) {
     ["Image check", pair.map(({ prediction, entry }) => (prediction ? domainText(prediction.domain) : entry.domain ?? ""))],
     ["Image", entries.map(({ repair }) => (repair ? capitalize(repairText(repair)) : "As sent"))],
     ["Site profile", entries.map(({ profile }) => profile ?? "")],
-    ["Time", entries.map(({ time }) => localTime(time))],
     ["Archive SHA-256", entries.map(({ sha256 }) => sha256?.slice(0, 12) ?? "")],
   ];
   return table.filter(([, values]) => values.some(Boolean));

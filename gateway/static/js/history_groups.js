@@ -28,19 +28,19 @@ export function summarize(entries) {
   const size = sizeOf(entries);
   const missing = size - entries.length;
   const absent = missing ? [`${missing} of ${size} rejected or deleted`] : [];
-  if (missing && isMostlyMissing(missing, size)) return noFinding(absent[0]);
-  if (certain.length === 0) return noFinding(`all ${thingsOf(entries)} are ${reasonOf(without)}`, absent);
+  if (missing && isMostlyMissing(missing, size)) return noResult(absent[0]);
+  if (certain.length === 0) return noResult(`all ${thingsOf(entries)} are ${reasonOf(without)}`, absent);
   const kinds = [without.filter(isDoubtfulEntry), without.filter(isUncertainEntry)].filter(({ length }) => length > 0);
   const notes = [...kinds.map((kind) => `${kind.length} ${reasonOf(kind)}, not counted`), ...absent];
   if (entries.every((entry) => entry.positive === null)) return { text: `${entries.length} results`, look: "tag", notes };
   const positive = certain.filter((entry) => entry.positive).length;
   const inDoubt = without.filter((entry) => entry.positive);
-  if (positive === 0 && inDoubt.length > 0) return noFinding(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`, absent);
+  if (positive === 0 && inDoubt.length > 0) return noResult(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`, absent);
   const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${certain.length}`;
   return { text, look: positive ? "tag marked" : "tag", notes };
 }
 
-const noFinding = (reason, notes = []) => ({ text: `No finding: ${reason}`, look: "tag uncertain", notes });
+const noResult = (reason, notes = []) => ({ text: `No result: ${reason}`, look: "tag uncertain", notes });
 const sizeOf = (entries) => entries[0].group_size ?? entries.length;
 const thingsOf = ([{ probability }]) => (probability === null ? "slices" : "images");
 

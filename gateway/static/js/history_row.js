@@ -2,11 +2,10 @@
 
 import { archiveVersion } from "./catalog.js";
 import { displayName, labelText } from "./display.js";
-import { isDoubtful, repairText, TITLES } from "./domain.js";
+import { isDoubtful, noResult, repairText } from "./domain.js";
 import { button, make } from "./dom.js";
 import { isUncertain, localTime, percent, shortened } from "./format.js";
 import { resultAddress } from "./history_address.js";
-import { nearText } from "./near_cutoff.js";
 import { atPrevalence } from "./probabilities.js";
 import { recentFile, recentName } from "./recent_files.js";
 import { thumbnailOf } from "./thumbnails.js";
@@ -17,7 +16,7 @@ export function finding(entry) {
   const doubtful = isDoubtful({ status: entry.domain });
   const uncertain = isUncertain({ certainty });
   const label = labelText({ ...entry, certainty, isMask: entry.probability === null }, archiveVersion(entry));
-  const what = doubtful ? `${TITLES[entry.domain]}: do not rely on it` : label;
+  const what = doubtful ? noResult(entry.domain) : label;
   const look = doubtful || uncertain ? "tag uncertain" : entry.positive ? "tag marked" : "tag";
   return { tag: make("span", { class: look }, what), what, label, isShown: entry.probability !== null && !uncertain && !doubtful };
 }
@@ -52,8 +51,8 @@ export function row(entry, { open, remove }) {
   const link = make("a", { class: "open", href: resultAddress(entry.id), "aria-label": `Open the result of ${time}, ${what}`, on: { click: () => open(entry.id) } }, "Open");
   const line = make("tr", { role: "row", "data-id": entry.id },
     originCells(entry, version),
-    cell("what", tag, notes(entry, isShown, version)),
-    cell("number", isShown ? percent(positiveProbability(entry, version)) : "–", isShown ? make("div", { class: "small" }, atPrevalence(entry).trim()) : null),
+    cell("what", tag, notes(entry)),
+    cell("number", isShown ? percent(positiveProbability(entry, version)) : "–", isShown ? make("div", { class: "small" }, `${version?.positive && version.labels.length === 2 ? `of ${version.positive}` : ""}${atPrevalence(entry)}`.trim()) : null),
     cell("file", file && !entry.group_id ? thumbnailOf(file) : null, name ? make("span", { title: name }, shortened(name)) : make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
@@ -62,11 +61,10 @@ export function row(entry, { open, remove }) {
   return line;
 }
 
-/** Return notes on a result near the cut-off, if it may be shown, and on an image that was not checked or was changed. */
-function notes(entry, isShown, version) {
+/** Return notes on an image that was not checked or was changed. */
+function notes(entry) {
   const { domain, repair } = entry;
   const texts = [
-    isShown ? nearText(entry, version) : null,
     domain === "off" ? "Image not checked" : null,
     repair ? `Image ${repairText(repair)}` : null,
   ];

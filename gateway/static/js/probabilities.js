@@ -2,9 +2,9 @@
 
 import { make } from "./dom.js";
 import { capitalize, counted, cutoff, isUncertain, percent, share } from "./format.js";
-import { isNear, nearRange, side } from "./near_cutoff.js";
 import { contradiction, isMissing, positiveLabel } from "./prediction.js";
 import { shiftProbability } from "./predictive_values.js";
+import { side } from "./verdict.js";
 
 const MAX_ROWS = 5;
 
@@ -48,14 +48,8 @@ export function decision(prediction, version) {
     make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
     bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
-    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "contradicted by a brightened copy" : "too close to call"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
-    isNear(value, threshold) && !isUncertain(prediction) ? make("p", { class: "near" }, nearSentence(prediction, threshold)) : null,
+    make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "contradicted by a brightened copy" : "uncertain"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
     zone ? make("p", { class: "small legend" }, make("span", { class: "swatch", "aria-hidden": "true" }), `Hatched: ${zoneText}.`) : null);
-}
-
-function nearSentence(prediction, threshold) {
-  const [low, high] = nearRange(threshold).map(cutoff);
-  return `Borderline: from ${low} to ${high}, another image of the same patient may be reported differently.`;
 }
 
 /** Say why a result is uncertain; null if it is not. */

@@ -14,6 +14,7 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
+const rejected = new WeakMap(); // item of the list -> file
 const UNFIT = new Set(["Out of scope", "Unlike the training images", "Unusable image"]);
 
 /** Whether a problem is one of the image, not of the request: another kind of image may be right. */
@@ -46,13 +47,23 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
     svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" }, path),
     make("div", {}, make("h3", {}, file ? thumbnailOf(file) : null, name), describe(problem, subject)),
     make("div", { class: "row" },
-      retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
       change && isUnfit(problem) ? button("Choose another kind of image", act(change)) : null,
+      retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
+  if (file) rejected.set(item, file);
   update();
   alertReader(`${name}${subject ? " could not be analysed." : ":"} ${problem.message}`);
   return item;
+}
+
+/** Remove the problems of a file, dropped again or not, which has a result now. */
+export function settle({ name, size, lastModified }) {
+  for (const item of document.querySelectorAll(".rejection")) {
+    const file = rejected.get(item);
+    if (file?.name === name && file.size === size && file.lastModified === lastModified) item.remove();
+  }
+  update();
 }
 
 /** Move the rejections that are shown to one line, which opens: what follows is about other files. */

@@ -61,15 +61,17 @@ export class Result {
 
   draw() {
     const { prediction, version, warning, verdict: { kind } } = this;
+    const next = section("What to do next", make("p", {}, this.isDoubtful && isSample(this.file) ? "This sample only shows how the page works." : nextStep(kind, prediction, missedText(prediction, version))));
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
       repairNote(prediction.repair),
-      domainNote(prediction.domain, prediction.repair || isSample(this.file) ? null : this.repeat, isSample(this.file), version?.rejections),
+      domainNote(prediction, this.repeat, isSample(this.file), version?.rejections),
+      this.isDoubtful ? next : null,
       ...imageNotes(prediction),
       this.output(),
       audience(version),
       ...(this.isDoubtful ? [] : [accuracy(prediction, version), prevalenceControl(prediction, version)]),
-      section("What to do next", make("p", {}, this.isDoubtful && isSample(this.file) ? "This sample only shows how the page works." : nextStep(kind, prediction, missedText(prediction, version)))),
+      this.isDoubtful ? null : next,
       scopeTerms(prediction),
       this.details(),
       make("div", { class: "download" }, make("p", { class: "small" }, "Download"), this.downloads));
@@ -235,12 +237,11 @@ export class Result {
     save(blob, `${this.download}.${overlays.isShown ? "overlay" : "picture"}.png`);
   }
 
-  /** The result in one line, with what limits it. An image unlike the training images has no finding to name. */
+  /** The result in one line, with what limits it. */
   get summary() {
-    const { domain, repair } = this.prediction;
+    const { repair } = this.prediction;
     const change = repair ? `Image ${repairText(repair)}: ` : "";
-    if (this.isDoubtful) return `${change}${domainText(domain)}. No finding`;
-    return `${change}${this.verdict.text}${isUncertain(this.prediction) ? "" : this.measure}`;
+    return `${change}${this.verdict.text}${this.isDoubtful || isUncertain(this.prediction) ? "" : this.measure}`;
   }
 
   get measure() {

@@ -1,7 +1,7 @@
 // Pictures of the slices of one examination, loaded when they are shown and shortly before.
 
 import { post } from "./api.js";
-import { parseValues } from "./dicom_values.js";
+import { parseColours, parseValues } from "./dicom_values.js";
 import { make } from "./dom.js";
 import { distribution, extent, levels, paint, windowBetween } from "./window_level.js";
 
@@ -94,16 +94,26 @@ export class SlicePictures {
   }
 }
 
-/** Draw the stored values of a file in its own window; null if they cannot be read here, or have another `size`. */
+/** Draw the stored values of a file in its own window, or its colours; null if they cannot be read here, or have another `size`. */
 export async function drawn(file, size = null) {
-  const stored = parseValues(await file.arrayBuffer().catch(() => new ArrayBuffer(0)), size?.frame ?? null);
-  if (!stored || stored.hasTable || (size && (stored.width !== size.width || stored.height !== size.height))) return null;
-  const [first, last] = extent(stored.values);
+  const buffer = await file.arrayBuffer().catch(() => new ArrayBuffer(0));
+  const stored = parseValues(buffer, size?.frame ?? null);
+  const picture = stored ? painted(stored) : parseColours(buffer);
+  if (!picture || (size && (picture.width !== size.width || picture.height !== size.height))) return null;
+  const { width, height, pixels } = picture;
+  const canvas = make("canvas", { width, height, role: "img" });
+  canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+  return canvas;
+}
+
+/** Return the gray levels of stored values as a picture; null if a table maps them. */
+function painted(stored) {
+  if (stored.hasTable) return null;
+  const { values, width, height } = stored;
+  const [first, last] = extent(values);
   const sorted = distribution(stored);
   const window = stored.window ?? windowBetween(sorted[0], sorted[Math.floor(0.995 * (sorted.length - 1))]);
-  const canvas = make("canvas", { width: stored.width, height: stored.height, role: "img" });
-  const pixels = new ImageData(stored.width, stored.height);
-  paint({ ...stored, first }, levels({ ...stored, first, last }, window, false), pixels.data);
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-  return canvas;
+  const pixels = new Uint8ClampedArray(4 * width * height);
+  paint({ ...stored, first }, levels({ ...stored, first, last }, window, false), pixels);
+  return { width, height, pixels };
 }

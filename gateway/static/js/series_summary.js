@@ -136,8 +136,8 @@ function claim(outcomes, version, thing) {
   const doubtful = countDoubtful(outcomes);
   const inDoubt = countDoubtful(outcomes, isMarked);
   const doubt = (isCounted) => doubtText(doubtsOf(outcomes, isCounted));
-  if (doubtful === outcomes.length) return { kind: "doubtful", text: `No finding: all ${thing}s are ${doubt()}` };
-  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No finding: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubt(isMarked)}` };
+  if (doubtful === outcomes.length) return { kind: "doubtful", text: `No result: all ${thing}s are ${doubt()}` };
+  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No result: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubt(isMarked)}` };
   const marked = outcomes.filter((outcome) => sliceState(outcome, version).marked).length - inDoubt;
   if (!first.area) return { kind: "ranked", text: first.positive === null ? total : `${marked} of ${total} above the ${cutoff(first.threshold)} cut-off` };
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);

@@ -14,6 +14,9 @@ import { markSample } from "./samples.js";
 import { drawn } from "./series_pictures.js";
 import { connect } from "./service.js";
 
+/** What replaces a viewer without anything to show. */
+export const NO_PICTURE = "No picture: the server did not keep this image.";
+
 const EXTENSIONS = { "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "application/dicom": ".dcm" };
 
 /**
@@ -80,6 +83,9 @@ export class StoredResult extends Result {
   constructor({ prediction, version, file, heatMap }) {
     super(file, prediction, version, statedIn(prediction), null);
     this.storedHeatMap = heatMap;
+    this.placeholder = make("p", { class: "placeholder" }, NO_PICTURE);
+    this.viewer.element.before(this.placeholder);
+    this.placeViewer();
     this.onImage = () => {};
     this.filled.then(() => (heatMap ? this.toggleHeatMap() : null));
     this.updateHeatButton();
@@ -91,7 +97,13 @@ export class StoredResult extends Result {
 
   /** Whether a mask or heat map can be shown without the image. */
   get hasOverlay() {
-    return Boolean(this.storedHeatMap || (this.prediction.mask && !this.isDoubtful));
+    return Boolean(this.storedHeatMap || (this.prediction.mask && this.prediction.positive && !this.isDoubtful));
+  }
+
+  /** Show the viewer, or while there is nothing to view a note in its place. */
+  placeViewer() {
+    this.viewer.element.hidden = !this.hasImage && !this.hasOverlay;
+    this.placeholder.hidden = !this.viewer.element.hidden;
   }
 
   get hasDicom() {
@@ -106,6 +118,7 @@ export class StoredResult extends Result {
     }
     remember(this.prediction.image.sha256, file, { isSent: false });
     this.updateHeatButton();
+    this.placeViewer();
     this.onImage();
     const image = await this.loadImage();
     this.viewer.element.classList.remove("no-image");
@@ -162,8 +175,7 @@ export class StoredResult extends Result {
   /** A heat map that is not stored is computed by the version that answered, from the image. */
   updateHeatButton() {
     if (!this.heatButton) return;
-    this.heatButton.disabled = !this.storedHeatMap && (!this.hasImage || this.version === null);
-    this.heatButton.parentElement.hidden = !this.storedHeatMap && this.version === null;
+    this.heatButton.parentElement.hidden = !this.storedHeatMap && (!this.hasImage || this.version === null);
     this.updateSendingNote();
   }
 

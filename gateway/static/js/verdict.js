@@ -1,22 +1,28 @@
 // Verdict: what a result says, in words. Only an image like the training images, and a decision that is certain, gets a claim.
 
 import { findingName } from "./display.js";
-import { isDoubtful, TITLES } from "./domain.js";
-import { capitalize, isUncertain, uncapitalize } from "./format.js";
-import { side } from "./near_cutoff.js";
+import { isDoubtful, noResult } from "./domain.js";
+import { capitalize, isUncertain } from "./format.js";
 import { contradiction, positiveLabel } from "./prediction.js";
 
 /** Return the `kind` of a result (doubtful, uncertain, positive, negative or ranked) and its `text`. */
 export function verdict(prediction, version) {
   const { domain, label, positive } = prediction;
-  if (isDoubtful(domain)) return { kind: "doubtful", text: `No finding: ${uncapitalize(TITLES[domain.status])}` };
-  if (isUncertain(prediction)) return { kind: "uncertain", text: contradiction(prediction) ? "Uncertain: contradicted by a brightened copy" : "Uncertain: too close to call" };
+  if (isDoubtful(domain)) return { kind: "doubtful", text: noResult(domain.status) };
+  if (isUncertain(prediction)) return { kind: "uncertain", text: contradiction(prediction) ? "Uncertain: contradicted by a brightened copy" : "Uncertain: no reliable label" };
   if (positive === null) return { kind: "ranked", text: capitalize(label) };
   const kind = positive ? "positive" : "negative";
   if ("mask" in prediction && version === null && !positive) return { kind, text: "Nothing marked" }; // the label names the background
   const finding = findingName(version, version?.positive ?? positiveLabel(prediction) ?? label);
   if ("mask" in prediction) return { kind, text: positive ? `${capitalize(finding)} marked` : `No ${finding} marked` };
   return { kind, text: positive ? `${capitalize(finding)}: ${side(prediction)} the cut-off` : `No ${finding} found: ${side(prediction)} the cut-off` };
+}
+
+/** Return where a prediction is: "below", "at" or "above" the cut-off. */
+export function side(prediction) {
+  const { positive, threshold, probabilities } = prediction;
+  if (positive && probabilities[positiveLabel(prediction)] <= threshold) return "at";
+  return positive ? "above" : "below";
 }
 
 /**

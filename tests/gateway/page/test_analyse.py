@@ -209,14 +209,14 @@ def test_an_uncertain_result_makes_no_claim(page: Page) -> None:
     page.route(PATH, lambda route: tampered(route, change))
     choose(page, payload("film.jpg", jpeg()))
     result = shown(page, "film.jpg")
-    expect(result.locator(".label")).to_have_text("Uncertain: too close to call")
+    expect(result.locator(".label")).to_have_text("Uncertain: no reliable label")
     expect(result.locator(".label")).to_have_class("label uncertain")
     expect(result.locator(".uncertainty")).to_contain_text(
         "The image fits both labels, or its probability is too close to the cut-off."
     )
     expect(result).not_to_contain_text("reported as")
     expect(result.get_by_text("assumes that 50% of the images are positive")).to_be_visible()
-    expect(page.locator("#announcement")).to_have_text("film.jpg: Uncertain: too close to call.")
+    expect(page.locator("#announcement")).to_have_text("film.jpg: Uncertain: no reliable label.")
 
 
 def test_error_never_shows_label(page: Page) -> None:

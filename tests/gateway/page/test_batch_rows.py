@@ -124,11 +124,11 @@ def test_rows_of_other_tasks_name_no_label_that_is_uncertain(modules: Page) -> N
     ranked = prediction(IMAGE, positive=None, threshold=None)
     marked = outline(0.02)
     for answered, row in (
-        (document(0.51) | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
+        (document(0.51) | UNSURE, ["uncertain", "Uncertain: no reliable label", "\N{EN DASH}", None]),
         (ranked, ["ranked", "Normal", "75.0%", None]),
-        (ranked | UNSURE, ["uncertain", "Uncertain: too close to call", "\N{EN DASH}", None]),
-        (ranked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
+        (ranked | UNSURE, ["uncertain", "Uncertain: no reliable label", "\N{EN DASH}", None]),
+        (ranked | UNLIKE, ["doubtful", "No result: unlike the training images", "\N{EN DASH}", None]),
         (marked, ["positive", "Tumour marked", "2.0% of image", None]),
-        (marked | UNLIKE, ["doubtful", "No finding: unlike the training images", "\N{EN DASH}", None]),
+        (marked | UNLIKE, ["doubtful", "No result: unlike the training images", "\N{EN DASH}", None]),
     ):
         assert modules.evaluate(DESCRIBE, answered) == row

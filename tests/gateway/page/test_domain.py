@@ -1,6 +1,7 @@
 """Images unlike the training images, and their repair, on the page."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,13 @@ def test_an_unusual_image_has_no_finding(page: Page) -> None:
     expect(result.locator(".doubt")).to_contain_text("Unusual image (farther off than 98.4% of the held-out images)")
     assert_no_finding(result)
     expect(result.locator(".output")).to_have_text("Pneumonia pattern")
-    expect(page.locator("#announcement")).to_contain_text(
-        "Unusual image (farther off than 98.4% of the held-out images)"
-    )
+    expect(page.locator("#announcement")).to_have_text("film.png: No result: unusual image.")
+    headings = result.locator(".facts h4").all_inner_texts()
+    assert headings[0] == "What to do next"
+    page.emulate_media(media="print")
+    expect(result.locator(".verdict")).to_have_text(re.compile("No result: unusual image$"))
+    expect(page.locator("#side")).to_be_hidden()
+    page.emulate_media(media="screen")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_an_unusual_image_has_no_finding(page: Page) -> None:
         ("rotated_90", "turned by 90 degrees to the right", "Turn by 90 degrees and analyse again", "rotate-270", -1),
         ("rotated_180", "upside down", "Turn by 180 degrees and analyse again", "rotate-180", 2),
         ("rotated_270", "turned by 90 degrees to the left", "Turn by 90 degrees and analyse again", "rotate-90", 1),
-        ("inverted", "light and dark areas appear to be swapped", "Invert and analyse again", "invert", 0),
+        ("inverted", "inverted, with light and dark areas swapped", "Invert and analyse again", "invert", 0),
     ],
 )
 def test_a_refused_image_is_repaired_on_request(
@@ -93,8 +98,9 @@ def test_a_refused_image_is_repaired_on_request(
     choose(page, payload("film.png", saved(sent, "PNG")))
     rejection = page.locator("#rejection-list")
     expect(rejection).to_contain_text("unlike the images that this model was trained on")
-    expect(rejection).to_contain_text(sentence)
+    expect(rejection).to_contain_text(f"It may show another body part. If it does not, it appears to be {sentence}.")
     expect(rejection).not_to_contain_text("repair=")
+    expect(rejection.get_by_role("button")).to_have_text(["Choose another kind of image", button, "Dismiss"])
     assert_no_result(page)
     with page.expect_request(lambda request: request.url.endswith(f"/{NAME}?repair={repair}")):
         rejection.get_by_role("button", name=button).click()
@@ -142,6 +148,9 @@ def test_a_repair_is_offered_once(page: Page) -> None:
     page.get_by_role("button", name="Turn by 90 degrees and analyse again").click()
     again = page.locator(".rejection").filter(has_text="film.png (turned by 90 degrees to the left)")
     expect(again.get_by_role("button")).to_have_text(["Choose another kind of image", "Dismiss"])
+    expect(again).to_contain_text(
+        "after it was turned by 90 degrees to the left, so it probably shows another body part"
+    )
 
 
 def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: Page) -> None:
@@ -223,7 +232,7 @@ def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
     cells = page.locator("#history-rows td.what")
     expect(cells).to_have_text(
         [
-            "Unusual image: do not rely on it",
+            "No result: unusual image",
             "Pneumonia patternImage turned by 90 degrees to the right",
             "Pneumonia patternImage not checked",
             "Pneumonia pattern",
@@ -231,4 +240,4 @@ def test_the_history_marks_unusual_and_repaired_images(page: Page) -> None:
     )
     expect(page.locator("#history-rows .tag.marked")).to_have_count(3)
     expect(page.locator("#history-rows td.number").first).to_have_text("\N{EN DASH}")
-    expect(page.locator("#history-rows .tag").first).to_have_text("Unusual image: do not rely on it")
+    expect(page.locator("#history-rows .tag").first).to_have_text("No result: unusual image")

@@ -112,7 +112,7 @@ def test_all_results_of_a_request_are_deleted_and_what_remains_is_reported(
     problem = page.locator(".rejection")
     expect(problem).to_contain_text("2 results of 20 could not be deleted")
     expect(problem).to_contain_text("It belongs to another client.")
-    expect(head).to_contain_text("No finding: 18 of 20 rejected or deleted")
+    expect(head).to_contain_text("No result: 18 of 20 rejected or deleted")
     expect(head.get_by_role("button", name="Show all 2")).to_be_focused()
     assert len(entries) == 4
     kept.clear()
@@ -177,11 +177,11 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
     ]
     assert page.evaluate(SUMMARIES, groups) == [
         ["Above the cut-off on 1 of 2; 1 unlike the training images, not counted; 1 uncertain, not counted"],
-        ["No finding: all slices are unusual"],
-        ["No finding: all images are unlike the training images or uncertain"],
-        ["No finding: 1 above the cut-off, but unlike the training images"],
+        ["No result: all slices are unusual"],
+        ["No result: all images are unlike the training images or uncertain"],
+        ["No result: 1 above the cut-off, but unlike the training images"],
         ["2 results"],
         *([["Above the cut-off on 0 of 1"] * 2] * 2),
         ["Above the cut-off on 1 of 3; 1 of 4 rejected or deleted"],
-        ["No finding: 2 of 4 rejected or deleted"],
+        ["No result: 2 of 4 rejected or deleted"],
     ]

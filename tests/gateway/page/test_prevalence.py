@@ -87,7 +87,9 @@ def test_an_unlike_image_names_the_share_that_its_probabilities_assume(queries: 
     page.get_by_label(NAME).blur()
     analyse(page)
     expect(page.locator(".result")).to_contain_text("assumes that 10% of the images are positive")
-    expect(page.locator("#announcement")).to_have_text(re.compile("No finding.$"))  # and no probability
+    expect(page.locator("#announcement")).to_have_text(
+        re.compile("No result: unlike the training images.$")
+    )  # and no probability
 
 
 @pytest.mark.parametrize(

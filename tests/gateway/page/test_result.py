@@ -58,7 +58,7 @@ def outline(*, empty: bool) -> dict[str, Any]:
         ("chest", prediction(IMAGE, **POSITIVE), "positive", "Pneumonia pattern: above the cut-off"),
         ("chest", prediction(IMAGE, **POSITIVE, threshold=0.9), "positive", "Pneumonia pattern: at the cut-off"),
         ("chest", prediction(IMAGE, **NEGATIVE), "negative", "No pneumonia pattern found: below the cut-off"),
-        ("chest", prediction(IMAGE, **NEGATIVE, certainty=UNSURE), "uncertain", "Uncertain: too close to call"),
+        ("chest", prediction(IMAGE, **NEGATIVE, certainty=UNSURE), "uncertain", "Uncertain: no reliable label"),
         (
             *("chest", prediction(IMAGE, **NEGATIVE, certainty=CONTRADICTED)),
             *("uncertain", "Uncertain: contradicted by a brightened copy"),
@@ -155,7 +155,7 @@ def test_predictive_values_follow_bayes(
 
 def test_another_prevalence_shows_other_predictive_values(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE))
-    field = card.get_by_label("Share of positive images (%), here pneumonia")
+    field = card.get_by_label("Images that show pneumonia (%)")
     expect(field).to_have_value("50")
     expect(card).to_contain_text("The probability assumes that 50% of the images are positive.")
     expect(card).to_contain_text("91 of 100 reported images show pneumonia (predictive value 90.6%)")
@@ -171,7 +171,7 @@ def test_another_prevalence_shows_other_predictive_values(opened: Opener, static
 
 def test_a_rare_finding_opens_with_the_share_that_was_stated(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE | {"prevalence": 0.00005}))
-    expect(card.get_by_label("Share of positive images (%), here pneumonia")).to_have_value("0.005")
+    expect(card.get_by_label("Images that show pneumonia (%)")).to_have_value("0.005")
     expect(card.locator(".predictive")).to_contain_text("This image90.0% probability of pneumonia")
 
 
@@ -249,7 +249,7 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
     opened: Opener, static_gateway: Gateway, domain: dict[str, Any], title: str
 ) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **POSITIVE, domain=domain))
-    expect(card.locator(".no-finding")).to_have_text(f"No finding: {title}")
+    expect(card.locator(".no-finding")).to_have_text(f"No result: {title}")
     expect(card.locator(".label")).to_have_count(0)
     expect(card).to_have_css("border-top-style", "dashed")
     for absent in ("How sure", "How often it is right", "cut-off", "predictive value"):
@@ -268,7 +268,7 @@ def test_an_image_unlike_the_training_images_looks_different_and_has_no_label(
 @pytest.mark.firefox
 def test_an_uncertain_result_looks_different_and_has_no_claim(opened: Opener, static_gateway: Gateway) -> None:
     card = result(opened, static_gateway, prediction(IMAGE, **NEGATIVE, certainty=UNSURE))
-    expect(card.locator(".label")).to_have_text("Uncertain: too close to call")
+    expect(card.locator(".label")).to_have_text("Uncertain: no reliable label")
     expect(card.locator(".sign")).to_have_css("border-top-style", "dashed")
     expect(card).to_contain_text("Have the image read without the model.")
     expect(card).not_to_contain_text("reported as")
@@ -279,7 +279,7 @@ def test_a_result_says_what_its_second_pass_was_labelled(opened: Opener, static_
     reason = 'A brightened copy without its dark margins was labelled "pneumonia".'
     expect(card.locator(".uncertainty")).to_have_text(f"The model cannot decide about this image. {reason}")
     expect(card).to_contain_text("Below the 50% cut-off, but contradicted by a brightened copy.")
-    expect(card).not_to_contain_text("too close to call")
+    expect(card).not_to_contain_text("no reliable label")
 
 
 @pytest.mark.parametrize(

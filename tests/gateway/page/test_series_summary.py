@@ -118,7 +118,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert ended["rest"] == "0 of 1 analysed slice above the 50% cut-off."
     assert (unlike["kind"], unlike["headline"]) == (
         "doubtful",
-        "No finding: the 3 marked slices are unlike the training images",
+        "No result: the 3 marked slices are unlike the training images",
     )
     assert unlike["volume"] == "No volume: the marked slices are unlike the training images."
     assert (some["kind"], some["headline"]) == (
@@ -127,7 +127,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     )
     assert "11.0 ml, from the areas and a slice distance of 4 mm. It includes 1 slice unlike" in some["volume"]
     assert empty["headline"] == "No tumour marked on any of 4 slices, 1 of them unlike the training images"
-    assert (odd["kind"], odd["headline"]) == ("doubtful", "No finding: all slices are unlike the training images")
+    assert (odd["kind"], odd["headline"]) == ("doubtful", "No result: all slices are unlike the training images")
 
 
 TABLE = """async ([items, outcomes]) => {
@@ -161,4 +161,4 @@ def test_table_and_texts_of_doubtful_and_uncertain_slices_claim_nothing(modules:
     ]
     assert [(row["positive_label"], row["positive_probability"]) for row in rows[-2:]] == [("", ""), ("ill", "0.2")]
     assert [row["notes"] for row in rows] == ["Equal. Small.", "", "", "", ""]
-    assert texts[1:4] == ["No finding: unlike the training images"] * 2 + ["Uncertain: too close to call"]
+    assert texts[1:4] == ["No result: unlike the training images"] * 2 + ["Uncertain: no reliable label"]

@@ -153,9 +153,8 @@ def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static
     expect(card.locator(".verdict")).to_have_text("!27 of 32 slices could not be analysed")
     notice = card.locator(".series-rejections")
     expect(notice.locator("p").first).to_have_text(
-        "Most frequent reason (26 slices): This model cannot analyse this image. "
-        "The DICOM object has BitsAllocated 16 and BitsStored 0; supported are 8, 16 and 32 allocated bits with at most "
-        "as many stored."
+        "Most frequent reason (26 slices): This model cannot analyse this image. The DICOM object has BitsAllocated 16 "
+        "and BitsStored 0; supported are 8, 16 and 32 allocated bits with at most as many stored."
     )
     expect(notice.locator("p").last).to_have_text(
         "The others: no tumour marked on any of 5 analysed slices. Nothing follows for the 27 slices without a result."

@@ -86,8 +86,8 @@ MIXED = ("positive 0.93", "negative 0.2", "unsure 0.51", "unlike 0.99", "scope",
 MIXED_ROWS = [
     ("positive 0.93.png", "Pneumonia pattern: above the cut-off", "93.0%", "50%", "Analysed"),
     ("negative 0.2.png", "No pneumonia pattern found: below the cut-off", "20.0%", "50%", "Analysed"),
-    ("unsure 0.51.png", "Uncertain: too close to call", "\N{EN DASH}", "\N{EN DASH}", "Analysed"),
-    ("unlike 0.99.png", "No finding: unlike the training images", "\N{EN DASH}", "\N{EN DASH}", "Analysed"),
+    ("unsure 0.51.png", "Uncertain: no reliable label", "\N{EN DASH}", "\N{EN DASH}", "Uncertain"),
+    ("unlike 0.99.png", "No result: unlike the training images", "\N{EN DASH}", "\N{EN DASH}", "Unusual"),
     ("scope.png", REASON, "\N{EN DASH}", "\N{EN DASH}", "Rejected"),
     ("positive 0.7.png", "Pneumonia pattern: above the cut-off", "70.0%", "50%", "Analysed"),
     ("negative 0.1.png", "No pneumonia pattern found: below the cut-off", "10.0%", "50%", "Analysed"),
@@ -202,14 +202,17 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
     assert columns == [
         ("analysed", "pneumonia", "0.93", "pneumonia", "0.93", "0.5"),
         ("analysed", "normal", "0.8", "pneumonia", "0.2", "0.5"),
-        ("analysed", "", "", "", "", ""),
-        ("analysed", "", "", "", "", ""),
+        ("uncertain", "", "", "", "", ""),
+        ("unusual", "", "", "", "", ""),
         ("rejected", "", "", "", "", ""),
         ("analysed", "pneumonia", "0.7", "pneumonia", "0.7", "0.5"),
         ("analysed", "normal", "0.9", "pneumonia", "0.1", "0.5"),
         ("rejected", "", "", "", "", ""),
     ]
-    assert [row["reason"] for row in rows][4:] == [
+    assert all(row["detail"].endswith("read without the model.") for row in rows[2:4])
+    assert [row["reason"] for row in rows][2:] == [
+        "",
+        "It may show another body part, or be turned, cropped, edited, or a photo of a screen. Use the original image.",
         "This model was not made for this image or patient.",
         "",
         "",
@@ -217,6 +220,7 @@ def test_downloads_have_a_line_for_each_file_and_run_no_formula(
     ]
     with page.expect_download() as download:
         table.get_by_role("button", name="Results (ZIP)").click()
+    assert re.fullmatch(r"radserve-chest-1\.0\.0-\d{4}-\d\d-\d\d\.zip", download.value.suggested_filename)
     with zipfile.ZipFile(io.BytesIO(downloaded(download.value, tmp_path))) as archive:
         assert archive.testzip() is None
         assert archive.read("results.csv") == content
@@ -308,7 +312,7 @@ def test_a_repaired_image_gets_its_own_row(opened: Opener, static_gateway: Gatew
 
     page, table = opened_table(opened, static_gateway, respond)
     choose(page, *films("odd", "negative 0.1", "negative 0.2", "negative 0.3"))
-    table.get_by_role("button", name="No finding 1").click()
+    table.get_by_role("button", name="Unusual 1").click()
     expect(table.locator(".batch-open")).to_have_text(["odd.png"])
     table.locator(".batch-open").click()
     table.get_by_role("button", name="Invert and analyse again").click()

@@ -16,7 +16,9 @@ from handlers import profile, recipe, worker
 from handlers.classification import Classification
 from handlers.domain import detector
 from handlers.errors import DetectorError
+from handlers.formats import decode
 from handlers.metrics import Meter
+from handlers.preprocess import at_least, preprocess
 from handlers.profile import VerifiedProfile
 from radserve.build import builder
 from tests.conftest import ROOT
@@ -137,6 +139,22 @@ def test_no_repair_is_suggested_for_a_file_that_states_its_orientation(
     assert (status, answer["domain"]["reason"]) == (422, "rotated_90")
     assert answer["domain"]["contradicts"] == "orientation"
     assert "repair=" not in answer["detail"]
+
+
+def test_a_pose_is_named_only_for_an_image_of_the_right_kind() -> None:
+    archives = ROOT / "archives"
+    shipped = recipe.load(archives / "glioma-unet" / "archive.yaml")
+    glioma = detector.load(archives / "glioma-unet", shipped)
+    assert glioma is not None
+
+    def reason(model: str) -> str | None:
+        with Pillow.open(archives / model / "sample.png") as image:
+            turned = png(image.convert("RGB").transpose(Pillow.Transpose.ROTATE_270))
+        tensor = preprocess(decode.decode(turned, at_least=at_least(shipped.input)), shipped.input)
+        return glioma.assess({}, tensor).reason
+
+    models = ("glioma-unet", "brain-tumor-cnn-attention", "chest-xray-cnn")
+    assert [reason(model) for model in models] == ["rotated_90", "other_image", "other_image"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
