@@ -8,8 +8,6 @@ The added latency is the median over rounds of the differences of their medians;
 clients share the cores with the servers.
 """
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -24,10 +22,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks import routes
 from benchmarks.load import Image, connect, post
 from benchmarks.server import CHECKOUT, free_ports, launch, wait_until_ready
 from radserve.client import Client
-from radserve.host.resources import cores
 from radserve.torchserve.verified_models import select
 
 DIRECT = "directly"
@@ -41,7 +39,7 @@ Times = dict[str, list[list[float]]]
 
 def main() -> None:
     """Measure and print."""
-    options = _options()
+    options = routes.options(__doc__, requests=64)
     (model,) = select(options.model_store, [options.model])
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -55,21 +53,7 @@ def main() -> None:
             clients: summary(_measure(targets, sample, clients, options.rounds, options.requests))
             for clients in CLIENTS
         }
-    print(table(results))
-    report = {"cores": cores(), "load": os.getloadavg()[0], "model": options.model, "ms": results}
-    print(f"\n{options.model}, {report['cores']} cores; system load during the measurement: {report['load']:.1f}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="cifar10-lenet", help="a fast model has less noise")
-    parser.add_argument("--model-store", type=Path, default=CHECKOUT / "model_store")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--requests", type=int, default=64, help="requests per route and round")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    return parser.parse_args()
+    routes.report(options, results, table(results))
 
 
 @contextmanager

@@ -8,11 +8,8 @@ latency is the median over rounds of the differences of their medians. The API k
 supervisor about it every five seconds.
 """
 
-import argparse
 import asyncio
-import json
 import multiprocessing
-import os
 import statistics
 import subprocess
 import tempfile
@@ -22,11 +19,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks import routes
 from benchmarks.load import Image, connect, post
 from benchmarks.server import CHECKOUT, free_ports, launch, wait_until_ready
 from radserve.auth import key_file
 from radserve.auth.api_keys import Role
-from radserve.host.resources import cores
 from radserve.host.run_directory import RunDirectory
 from radserve.proxy.access_events import AccessEvents, TrafficWindow
 from radserve.proxy.traffic_split import Routing, write
@@ -38,7 +35,7 @@ SPLIT = "nginx with a split"
 
 def main() -> None:
     """Measure and print."""
-    options = _options()
+    options = routes.options(__doc__, requests=60)
     (model,) = select(options.model_store, [options.model])
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -56,21 +53,8 @@ def main() -> None:
                 stack.enter_context(_listener(own))
         sample = Image(model.recipe.sample, model.sample)
         rounds = _measure(urls, model.path, sample, key, options.rounds, options.requests)
-    report = {"cores": cores(), "load": os.getloadavg()[0], "model": options.model, "ms": summary(rounds)}
-    print(table(report["ms"]))
-    print(f"\n{report['cores']} cores; system load during the measurement: {report['load']:.1f}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="cifar10-lenet", help="a fast model has less noise")
-    parser.add_argument("--model-store", type=Path, default=CHECKOUT / "model_store")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--requests", type=int, default=60, help="requests per route and round")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
-    return parser.parse_args()
+    results = summary(rounds)
+    routes.report(options, results, table(results))
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Policies, public ports and stored data of the CloudFormation templates."""
 
-import re
-
 from radserve.deploy.settings import STACKS
 from radserve.deploy.teardown import RETAINED, TEMPORARY
 from radserve.deploy.template import load
@@ -74,13 +72,6 @@ def test_security_groups_open_only_the_public_ports() -> None:
             assert rule["FromPort"] == rule["ToPort"] != 22
             assert "SourceSecurityGroupId" in rule
     assert opened == PUBLIC
-
-
-def test_ssh_is_closed() -> None:
-    for stack in STACKS:
-        text = load(stack).body
-        assert "KeyName" not in text
-        assert not re.search(r"Port: 22\b", text)
 
 
 def test_log_groups_have_retention_and_encryption() -> None:

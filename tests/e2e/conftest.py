@@ -1,15 +1,32 @@
-"""Fixture of the tests of a split."""
+"""Fixtures that several modules share."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.authority import Authority
 from tests.e2e import split_proxy
 from tests.e2e.split_proxy import Split
-from tests.proxy import Keys
-from tests.server import Server
+from tests.proxy import Keys, Proxy
+from tests.server import Server, running
+from tests.spots import packed
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[httpx.Client]:
+    with proxy.client() as http_client:
+        yield http_client
+
+
+@pytest.fixture(scope="module")
+def spots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the smallest segmentation model."""
+    folder = tmp_path_factory.mktemp("spots")
+    packed(folder / "store", folder)
+    with running(folder / "store", folder / "log") as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -15,32 +15,22 @@ from pydicom import dcmread
 from handlers.png import OUTLINE
 from radserve.client import Client
 from radserve.dicom import requests
-from radserve.errors import InvalidResponseError, RejectedRequestError
 from radserve.schema.domain import Repair
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Segmentation
 from tests.conftest import ROOT
-from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
 from tests.radserve.dicom import examples, readers
 from tests.repack import NAME
-from tests.server import Server, running
-from tests.spots import HEIGHT, WIDTH, agreement, figure, packed, painted
+from tests.server import Server
+from tests.spots import HEIGHT, WIDTH, agreement, figure, painted
 
 pytestmark = pytest.mark.e2e
 
 FIGURE = figure(HEIGHT, WIDTH)
 SLICE = saved(painted(FIGURE), "PNG")
 FILM = ROOT / "archives" / NAME / "sample.png"
-
-
-@pytest.fixture(scope="module")
-def spots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("spots")
-    packed(folder / "store", folder)
-    with running(folder / "store", folder / "log") as started:
-        yield started
 
 
 @pytest.fixture
@@ -60,14 +50,6 @@ def placed(number: int) -> bytes:
         ImagePositionPatient=[0, 0, 5 * number],
         ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
     )
-
-
-def test_a_mask_covers_the_finding(client: Client) -> None:
-    image = saved(painted(figure(300, 400)), "PNG")
-    result = client.predict("spots", image)
-    assert isinstance(result, Segmentation)
-    assert result.area.mm2 is None
-    assert agreement(result.mask.pixels > 0, figure(300, 400)) > 0.9
 
 
 def test_a_series_has_the_volume_of_its_masks(client: Client) -> None:
@@ -92,16 +74,6 @@ def test_an_overlay_has_the_size_of_the_image_and_an_outline(client: Client) -> 
     outline = (np.asarray(overlay) == OUTLINE).all(axis=-1)
     assert outline.any()
     assert not (outline & ~FIGURE).any()
-
-
-def test_a_zip_is_not_one_image(client: Client) -> None:
-    with pytest.raises(InvalidResponseError, match="predict_series"):
-        client.predict("spots", zipped({"1.png": SLICE, "2.png": SLICE}))
-
-
-def test_a_segmentation_model_has_no_explanations(client: Client) -> None:
-    with pytest.raises(RejectedRequestError, match=r"404 .*mask"):
-        client.explain("spots", SLICE)
 
 
 def test_the_command_writes_masks_and_overlays(spots: Server, tmp_path: Path) -> None:

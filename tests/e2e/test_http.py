@@ -1,6 +1,5 @@
 """HTTP API of a real TorchServe."""
 
-import gzip
 import json
 import socket
 import stat
@@ -27,20 +26,6 @@ def test_a_prediction_names_its_archive(client: httpx.Client, server: Server) ->
     answer = client.post(f"/predictions/{NAME}", content=FILM).json()
     (entry,) = json.loads((server.store / "index.json").read_bytes())["archives"]
     assert answer["model"] == {key: entry[key] for key in ("name", "version", "sha256")}
-
-
-def test_put_post_and_version_paths_are_equivalent(client: httpx.Client) -> None:
-    wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
-    assert client.put(f"/predictions/{NAME}", content=FILM).json() == wanted
-    assert client.post(f"/predictions/{NAME}/{wanted['model']['version']}", content=FILM).json() == wanted
-
-
-def test_gzip_and_chunked_bodies_are_read(client: httpx.Client) -> None:
-    wanted = client.post(f"/predictions/{NAME}", content=FILM).json()
-    zipped = client.post(f"/predictions/{NAME}", content=gzip.compress(FILM), headers={"Content-Encoding": "gzip"})
-    assert zipped.json()["probability"] == wanted["probability"]
-    chunks = (FILM[start : start + 999] for start in range(0, len(FILM), 999))
-    assert client.post(f"/predictions/{NAME}", content=chunks).json() == wanted
 
 
 @pytest.mark.parametrize(
@@ -87,11 +72,6 @@ def test_a_body_above_the_limit_is_413_and_the_next_request_succeeds(client: htt
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         assert b" 413 " in connection.recv(65536).splitlines()[0]
     assert client.post(f"/predictions/{NAME}", content=FILM).status_code == 200
-
-
-def test_an_unknown_model_or_version_is_404(client: httpx.Client) -> None:
-    assert client.post("/predictions/nothing", content=FILM).status_code == 404
-    assert client.post(f"/predictions/{NAME}/9.9.9", content=FILM).status_code == 404
 
 
 @pytest.mark.parametrize(

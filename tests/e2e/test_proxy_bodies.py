@@ -2,7 +2,6 @@
 
 import gzip
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.e2e
 PATH = f"/predictions/{NAME}"
 TOO_LONG = 44805462
 TRACEPARENT = f"00-{'5' * 32}-{'7' * 16}-01"
-
-
-@pytest.fixture
-def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as http_client:
-        yield http_client
 
 
 def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Path, keys: Keys, tmp_path: Path) -> None:
@@ -64,35 +57,6 @@ def test_only_the_body_and_its_headers_are_forwarded(server: Server, runtime: Pa
         "x-request-id": "known",
         "traceparent": TRACEPARENT,
     }
-
-
-@pytest.mark.parametrize(
-    ("query", "header", "status"),
-    [
-        ("repair=rotate-90", None, 200),
-        ("other=1&repair=rotate-90", None, 200),
-        ("", "rotate-90", 200),
-        ("norepair=x", None, 200),
-        ("repair=mirror", None, 400),
-        ("repair=", None, 400),
-        ("repair", None, 400),
-        ("repair=rotate-90&repair=rotate-180", None, 400),
-        ("repair=rotate-90", "rotate-180", 400),
-        ("", "mirror", 400),
-    ],
-)
-def test_one_repair_of_the_query_or_the_header_is_applied(
-    client: httpx.Client, query: str, header: str | None, status: int
-) -> None:
-    headers = {} if header is None else {"X-Repair": header}
-    for path in (PATH, PATH.replace("predictions", "explanations")):
-        response = client.post(f"{path}?{query}", content=FILM, headers=headers)
-        document = response.json()
-        assert response.status_code == status
-        if status == 400:
-            assert "rotate-90, rotate-180, rotate-270, invert" in document["detail"]
-        else:
-            assert document.get("repair") == (None if query == "norepair=x" else "rotate-90")
 
 
 def test_chunked_compressed_and_announced_bodies_are_accepted(client: httpx.Client, proxy: Proxy) -> None:
@@ -138,14 +102,6 @@ def test_a_body_above_the_limit_is_rejected_early(client: httpx.Client, proxy: P
     longest = client.post(PATH, content=bytes(TOO_LONG - 1))
     assert longest.status_code in (413, 415)
     assert "radserve" not in longest.headers
-
-
-def test_overlong_headers_are_rejected(proxy: Proxy, client: httpx.Client) -> None:
-    problem(client.post(f"{PATH}?{'x' * 9000}", content=FILM), 414)
-    assert "header fields" in problem(client.post(PATH, content=FILM, headers={"X-Much": "x" * 9000}), 431)
-    with proxy.connect() as connection:
-        connection.sendall(b"NONSENSE\r\n\r\n")
-        assert b"400" in connection.recv(4096)
 
 
 def test_a_slow_client_occupies_no_worker(proxy: Proxy, server: Server) -> None:

@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 
 from tests.conftest import ROOT
@@ -41,10 +40,3 @@ def test_the_catalog_is_read_only(proxy: Proxy) -> None:
         assert client.head("/catalog").status_code == 200
         for method in ("POST", "PUT", "DELETE"):
             assert client.request(method, "/catalog").headers["allow"] == "GET, HEAD"
-
-
-@pytest.mark.parametrize("path", [f"/catalog/{NAME}/9.9.9/card", "/catalog/nothing/1.0.0/sample"])
-def test_unknown_versions_have_no_card_and_no_sample(proxy: Proxy, server: Server, path: str) -> None:
-    with proxy.client() as client:
-        assert client.get(path).status_code == 404
-    assert httpx.get(server.health_url + path).status_code == 404

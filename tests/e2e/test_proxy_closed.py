@@ -1,7 +1,5 @@
 """Paths that the proxy keeps closed."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -12,12 +10,6 @@ from tests.repack import FILM, NAME
 pytestmark = pytest.mark.e2e
 
 PATH = f"/predictions/{NAME}"
-
-
-@pytest.fixture
-def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as http_client:
-        yield http_client
 
 
 CLOSED = [

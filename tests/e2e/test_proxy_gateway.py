@@ -13,7 +13,6 @@ from tritonclient.http import InferenceServerClient, InferInput
 from gateway.app import create
 from gateway.settings import Settings
 from gateway.static_files import FOLDER
-from radserve.client import Client
 from tests.authority import Authority
 from tests.e2e.test_proxy_closed import CLOSED
 from tests.gateways import Gateway, gateway
@@ -44,12 +43,6 @@ def proxy(
         yield started
 
 
-@pytest.fixture
-def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as http_client:
-        yield http_client
-
-
 def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: httpx.Client) -> None:
     answer = client.post(PATH, content=FILM, headers={"X-Request-Id": "ward-7.42"})
     assert (answer.status_code, answer.json()["label"]) == (200, "pneumonia")
@@ -60,11 +53,6 @@ def test_a_prediction_passes_through_proxy_and_gateway(proxy: Proxy, client: htt
     with io.BytesIO(FILM) as file:
         form = client.post(PATH, files={"file": ("film.png", file, "image/png")})
     assert (form.status_code, form.json()["filename"]) == (200, "film.png")
-
-
-def test_the_python_client_works_through_the_gateway(proxy: Proxy, keys: Keys) -> None:
-    with Client(proxy.url, key=keys.texts["predict"], cacert=proxy.ca, api="gateway") as client:
-        assert client.predict(NAME, FILM).id
 
 
 def test_binary_tensors_pass_through_the_proxy(proxy: Proxy, keys: Keys) -> None:

@@ -1,8 +1,6 @@
 """Start and stop of the proxy."""
 
-import contextlib
 import json
-import os
 import subprocess
 import threading
 import time
@@ -38,16 +36,6 @@ def open_connections(worker: psutil.Process, url: str) -> int:
     port = urlsplit(url).port
     result = worker.net_connections("tcp4")
     return sum(item.status == psutil.CONN_ESTABLISHED and item.laddr.port == port for item in result)
-
-
-def test_a_dead_nginx_is_restarted_by_the_proxy(server: Server, keys: Keys, tmp_path: Path) -> None:
-    with running_proxy(server, tmp_path / "runtime", keys, tmp_path, None) as proxy:
-        master, workers = nginx(proxy.process.pid)
-        master.kill()
-        _, alive = psutil.wait_procs(workers, timeout=5)
-        assert alive == []
-        await_text(proxy.log, "restarting it", proxy.process)
-        await_response(proxy.url)
 
 
 def test_a_killed_proxy_leaves_no_process_and_can_start_again(server: Server, keys: Keys, tmp_path: Path) -> None:
@@ -180,37 +168,6 @@ class Clients:
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
-
-
-def test_a_dead_nginx_is_restarted_by_the_server(store: Path, keys: Keys, tmp_path: Path) -> None:
-    arguments = published("--keys", str(keys.file), "--access-log", str(tmp_path / "access.log"))
-    with running(store, tmp_path / "log", *arguments) as server:
-        assert server.process.stdout is not None
-        lines = [server.process.stdout.readline()]
-        while "curl" not in lines[-1]:
-            lines.append(server.process.stdout.readline())
-        assert lines[0] == f"RadServe is ready at {server.url}\n"
-        environment = os.environ | {"RADSERVE_KEY": keys.texts["predict"]}
-        shown = subprocess.run(["sh", "-c", lines[-1]], capture_output=True, cwd=ROOT, env=environment, check=True)
-        assert json.loads(shown.stdout)["model"]["name"] == NAME
-        master, _ = nginx(server.process.pid)
-        java = server.java()
-        master.kill()
-        await_text(server.log, "nginx exited with code 137", server.process)  # until then, an old worker may respond
-        await_response(server.url, 200)
-        assert server.java() == java
-
-
-def await_response(url: str, status: int | None = None) -> None:
-    """Wait until /ready responds, with a status if that is given."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            response = httpx.get(f"{url}/ready")
-            if status in (None, response.status_code):
-                return
-        time.sleep(0.005)
-    raise AssertionError(f"{url} does not respond")
 
 
 def test_a_killed_server_is_503_until_it_is_started_again(store: Path, keys: Keys, tmp_path: Path) -> None:

@@ -14,21 +14,18 @@ import httpx
 import pytest
 
 from benchmarks.server import free_ports
-from radserve.host.run_directory import RunDirectory, proxy_running
+from radserve.host.run_directory import RunDirectory
 from radserve.proxy import traffic_split
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
 from radserve.proxy.traffic_split import Routing
 from radserve.torchserve.capacity import Capacity
-from tests import proxy as proxies
-from tests.authority import Authority
-from tests.e2e import split_proxy
 from tests.e2e.split_proxy import BODY, NAME, NEW, OLD, PATH, Split, echo, requested_path
 from tests.fake_supervisor import access_events, await_true, controlled
-from tests.proxy import Keys, problem
+from tests.proxy import problem
 from tests.radserve.scripted import scripted
-from tests.server import ROOT, Server
+from tests.server import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -210,22 +207,3 @@ def test_invocations_of_sagemaker_are_split_too(tmp_path: Path) -> None:
         await_true(lambda: len(seen) == 2)
     assert [copy.path for copy in control.requests] == [f"/shadow/{NAME}"]
     assert {(item.model, item.version, item.pinned) for item in seen} == {(NAME, NEW, False)}
-
-
-def test_the_supervisor_detects_a_running_proxy(split: Split, tmp_path: Path) -> None:
-    assert proxy_running(split.runtime)
-    assert not proxy_running(RunDirectory(tmp_path))
-
-
-def test_a_second_proxy_in_the_same_run_directory_is_rejected(
-    server: Server, runtime: Path, keys: Keys, authority: Authority, tmp_path: Path
-) -> None:
-    second = tmp_path / "second"
-    second.mkdir()
-    with split_proxy.running(server, runtime, keys, authority, tmp_path) as first:
-        with (
-            pytest.raises(AssertionError, match="in use by another proxy"),
-            proxies.running_proxy(server, first.runtime.folder, keys, second, None),
-        ):
-            pass
-        assert proxy_running(first.runtime)

@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,12 +19,6 @@ from tests.server import Server
 pytestmark = pytest.mark.e2e
 
 PATH = f"/predictions/{NAME}"
-
-
-@pytest.fixture
-def client(proxy: Proxy) -> Iterator[httpx.Client]:
-    with proxy.client() as http_client:
-        yield http_client
 
 
 def test_http_on_a_tls_port_is_400(proxy: Proxy) -> None:

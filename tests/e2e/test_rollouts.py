@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from radserve.build import model_store
 from tests.e2e.test_proxy_life import published
 from tests.proxy import Keys
 from tests.repack import FILM, NAME
@@ -191,50 +189,6 @@ def test_a_pause_of_torchserve_does_not_roll_back(home: Home) -> None:
     assert clients.failures == []
 
 
-@pytest.mark.parametrize("abort", [False, True])
-def test_a_full_disk_does_not_keep_a_faulty_version_in_service(home: Home, *, abort: bool) -> None:
-    supervisor = psutil.Process(home.server.process.pid)
-    limits = supervisor.rlimit(psutil.RLIMIT_FSIZE)
-    before = home.answered_by()
-
-    def problems() -> list[str]:
-        return list(httpx.get(f"{home.server.health_url}/ready").json().get("problems", []))
-
-    with asking(home.server.url, home.headers) as clients, home.control() as control:
-        plan = {"version": RAISING, "steps": [40, 100], "step_seconds": 60, "min_requests": 100000 if abort else 50}
-        assert control.post(f"/rollouts/{NAME}", json=plan | {"max_error": 0.05}).status_code == 202
-        home.await_rollout(lambda status: status["share"] == 40)
-        supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, limits[1]))  # nothing can be written, as on a full disk
-        try:
-            if abort:
-                assert control.delete(f"/rollouts/{NAME}").status_code == 200
-            last = home.await_rollout(lambda status: status["done"])
-            after = time.monotonic()
-            assert last["phase"] == "rolled_back"
-            time.sleep(2.5)
-            assert "not stored" in problems()[0]
-            rejected = control.patch(f"/versions/{NAME}/{before}", json={"workers": 2})
-            assert (rejected.status_code, "not writable" in rejected.text) == (500, True)
-        finally:
-            supervisor.rlimit(psutil.RLIMIT_FSIZE, limits)
-        assert clients.since(after + 0.5) == {before}
-    assert all(failure.startswith("500") for failure in clients.failures), clients.failures
-    deadline = time.monotonic() + 10
-    while problems():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert home.audit()[-1]["detail"].startswith(f"{NAME} {RAISING}: rolled back; {before} receives all requests")
-    assert json.loads((home.state / "state.json").read_text())["rollouts"] == {}
-    with home.control() as control:
-        (quarantined,) = [
-            item for item in control.get(f"/versions/{NAME}").json()["quarantined"] if item["version"] == RAISING
-        ]
-    entry = model_store.read(home.server.store).find(NAME, RAISING)
-    assert entry is not None
-    assert quarantined["reason"] == entry.quarantine
-    home.await_gone(RAISING)
-
-
 def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home) -> None:
     add(home.server.store, "1.2.0")
     listed: list[dict[str, float]] = []
@@ -267,31 +221,6 @@ def test_a_shadow_compares_copies_and_clients_never_get_its_responses(home: Home
     assert home.versions()["1.2.0"]["share"] == 0
     with home.control() as control:
         assert control.delete(f"/versions/{NAME}/1.2.0").status_code == 204
-
-
-def test_a_client_stays_on_its_version(home: Home) -> None:
-    with home.control() as control:
-        want = {"models": {NAME: {"versions": {GOOD: {"share": 50}, "1.0.0": {"share": 50}}}}}
-        assert [item["action"] for item in control.put("/deployment", json=want).json()["changes"]] == [
-            "register",
-            "share",
-            "share",
-        ]
-        assert control.put("/deployment", json=want).json() == {"changes": []}
-        assert control.post("/deployment/diff", json=want).json() == {"changes": []}
-        with httpx.Client(base_url=home.server.url, headers=home.headers, timeout=60) as client:
-
-            def version(who: str, path: str = PATH) -> str:
-                response = client.post(path, content=FILM, headers={"X-Client-Id": who})
-                return str(response.json()["model"]["version"])
-
-            sides = {f"ward-{number}": {version(f"ward-{number}") for _ in range(3)} for number in range(24)}
-            assert all(len(side) == 1 for side in sides.values())
-            assert len(set.union(*sides.values())) == 2
-            assert {version("ward-1", f"{PATH}/1.0.0"), version("ward-1", f"{PATH}/{GOOD}")} == {"1.0.0", GOOD}
-        back: dict[str, Any] = {"models": {NAME: {"versions": {GOOD: {}}}}}
-        assert len(control.put("/deployment", json=back).json()["changes"]) == 2
-    assert home.answered_by() == GOOD
 
 
 def test_the_audit_log_is_unbroken(home: Home) -> None:

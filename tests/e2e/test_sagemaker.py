@@ -75,13 +75,6 @@ def test_invocations_respond_like_predictions(endpoint: httpx.Client, content: b
     assert answer.json()["label"] in {"normal", "pneumonia"}
 
 
-def test_custom_attributes_can_request_an_explanation(endpoint: httpx.Client) -> None:
-    headers = {"X-Amzn-SageMaker-Custom-Attributes": "explanations"}
-    answer = endpoint.post("/invocations", content=SAMPLE, headers=headers)
-    assert answer.status_code == 200
-    assert "explanation" in answer.json()
-
-
 def test_other_custom_attributes_change_nothing(endpoint: httpx.Client) -> None:
     headers = {"X-Amzn-SageMaker-Custom-Attributes": "../models"}
     answer = endpoint.post("/invocations", content=SAMPLE, headers=headers)

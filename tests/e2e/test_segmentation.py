@@ -17,22 +17,14 @@ from handlers.png import OUTLINE
 from tests.handlers.dicom.test_frames import multi_frame
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
-from tests.server import Server, running
-from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, packed, painted
+from tests.server import Server
+from tests.spots import HEIGHT, WIDTH, Flags, agreement, figure, painted
 
 pytestmark = pytest.mark.e2e
 
 PATH = "/predictions/spots"
 WANTED = figure(300, 400)
 DATA = saved(painted(WANTED), "PNG")
-
-
-@pytest.fixture(scope="module")
-def spots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("spots")
-    packed(folder / "store", folder)
-    with running(folder / "store", folder / "log") as started:
-        yield started
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -65,26 +64,6 @@ def test_a_damaged_store_is_rejected_in_one_line_and_starts_no_process(
     assert not [
         item for item in psutil.process_iter(["cmdline"]) if str(broken) in " ".join(item.info["cmdline"] or [])
     ]
-
-
-def test_an_unknown_model_is_rejected_with_the_available_ones(store: Path) -> None:
-    arguments = command(store, free_ports(3), "--models", "brain")
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
-    assert done.returncode == 1
-    assert f"unknown model 'brain'. Available: {NAME}/" in done.stderr
-
-
-@pytest.mark.parametrize(("place", "option"), [(0, "--port"), (1, "--health-port"), (2, "--metrics-port")])
-def test_a_port_in_use_is_rejected_with_its_option(store: Path, place: int, option: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as result:
-        ports = free_ports(3)
-        ports[place] = result.getsockname()[1]
-        done = subprocess.run(command(store, ports), capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
-    assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"radserve: 127.0.0.1: port {ports[place]} is taken (Address already in use); choose another {option}.\n"
-    )
 
 
 def test_the_command_of_the_banner_works(server: Server) -> None:

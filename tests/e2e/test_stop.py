@@ -2,12 +2,10 @@
 
 import base64
 import contextlib
-import json
 import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,47 +76,6 @@ def test_a_signal_finishes_accepted_requests_and_leaves_no_process(
         assert clients.join() == [200] * 16
         assert server.process.wait(timeout=60) == 0
         assert gone(processes)
-
-
-def test_clients_that_keep_sending_requests_do_not_delay_the_stop(store: Path, tmp_path: Path) -> None:
-    """Half of the clients keep their connection; the others open one per request."""
-    statuses: dict[str, int] = {}
-    ends: list[type[httpx.HTTPError]] = []
-    log = tmp_path / "access.log"
-    with running(store, tmp_path / "log", "--drain-timeout", "6", "--access-log", str(log)) as server:
-
-        def ask(*, keep: bool) -> None:
-            client = httpx.Client(timeout=30)
-            headers = {} if keep else {"Connection": "close"}
-            while True:
-                headers["X-Request-Id"] = request_id = uuid.uuid4().hex
-                try:
-                    response = client.post(f"{server.url}/predictions/{NAME}", content=FILM, headers=headers)
-                except httpx.HTTPError as error:
-                    ends.append(type(error))
-                    break
-                statuses[request_id] = response.status_code
-                if not keep:
-                    client.close()
-                    client = httpx.Client(timeout=30)
-            client.close()
-
-        threads = [threading.Thread(target=ask, kwargs={"keep": index % 2 == 0}) for index in range(16)]
-        for thread in threads:
-            thread.start()
-        while list(statuses.values()).count(200) <= 50:
-            time.sleep(0.05)
-        server.process.terminate()
-        assert server.process.wait(timeout=60) == 0
-        for thread in threads:
-            thread.join()
-    lines = (json.loads(line) for line in log.read_text().splitlines())
-    received = {line["request_id"]: line["status"] for line in lines if line["method"] == "POST"}
-    assert statuses == received  # whatever nginx has read of requests is answered
-    assert set(statuses.values()) == {200}
-    # The kernel resets a new connection that nginx has not accepted when it closes the listening socket.
-    assert len(ends) == 16
-    assert set(ends) <= {httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError}
 
 
 def test_unfinished_requests_do_not_delay_the_stop_indefinitely(store: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A backend with scripted responses, without a server."""
 
 import base64
-import hashlib
 import json
 from collections.abc import Callable
 from io import BytesIO
@@ -16,8 +15,10 @@ from handlers.errors import RequestError
 from handlers.formats.raw import RawSamples
 from handlers.request_body import BodyLimits
 from radserve.schema.catalog import Catalog
+from tests.radserve.scripted import SHA256, prediction
 
-SHA256 = "a" * 64
+__all__ = ["CATALOG", "SHA256", "FakeBackend", "json_response", "prediction", "respond"]
+
 CATALOG: dict[str, Any] = {
     "models": [
         {
@@ -41,20 +42,6 @@ CATALOG: dict[str, Any] = {
         }
     ]
 }
-
-
-def prediction(image: bytes, /, **changes: Any) -> dict[str, Any]:
-    """Return a valid prediction for an image, changed; `...` removes a key."""
-    document = {
-        "model": {"name": "chest", "version": "1.0.0", "sha256": SHA256},
-        "label": "normal",
-        "probability": 0.75,
-        "probabilities": {"normal": 0.75, "pneumonia": 0.25},
-        "positive": False,
-        "threshold": 0.5,
-        "image": {"format": "png", "width": 20, "height": 10, "sha256": hashlib.sha256(image).hexdigest()},
-    }
-    return {key: value for key, value in (document | changes).items() if value is not ...}
 
 
 def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> ModelResponse:

@@ -178,6 +178,7 @@ def test_every_response_has_security_headers() -> None:
         assert "unsafe" not in policy
         assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
         assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["referrer-policy"] == "no-referrer"
         assert "strict-transport-security" not in headers
     assert ask("GET", "/api/models").headers["cache-control"] == "no-store"
 
@@ -326,10 +327,11 @@ def test_head_is_counted_under_its_route() -> None:
 def test_unexpected_exception_is_logged_and_rendered(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FakeBackend):
         async def infer(self, request: ModelRequest) -> ModelResponse:
-            raise ZeroDivisionError
+            raise ZeroDivisionError("secret")
 
     response = ask("POST", "/api/predictions/some", gateway(backend=Broken()), content=b"x")
     assert "its log has the details" in problem(response, 500)
+    assert "secret" not in response.text
     assert "content-security-policy" in response.headers
     assert [record.levelname for record in caplog.records if response.headers["x-request-id"] in record.getMessage()]
 

@@ -192,13 +192,6 @@ def test_prediction_without_model_checksum_returns_502() -> None:
         model_response.history_entries(document, "predictions", "w", "", keep_names=True)
 
 
-def test_upstream_problem_is_passed_on() -> None:
-    problem = model_response.problem(
-        json_response({"status": 422, "title": "T", "detail": "D"}, 422, "application/problem+json")
-    )
-    assert (problem.status, problem.title, str(problem)) == (422, "T", "D")
-
-
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -240,12 +240,18 @@ def _instance(image: bytes, *, masks: bool) -> dict[str, Any]:
 @contextmanager
 def scripted(path: Path | None = None) -> Iterator[Scripted]:
     """Run a scripted server."""
-    with Scripted(path) as server:
-        # The default polls every half a second for the end, which delays every test.
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Scripted(path) as server, in_thread(server):
+        yield server
+
+
+@contextmanager
+def in_thread(server: socketserver.BaseServer) -> Iterator[None]:
+    """Serve in a thread."""
+    # The default polls every half a second for the end, which delays every test.
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()

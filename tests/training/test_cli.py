@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from handlers import recipe as recipes
 from training.cli import data_app, evaluate, train, tune
-from training.errors import RunError, SettingsError
 
 from .conftest import LENET, Trained
 
@@ -29,22 +28,6 @@ def test_the_train_command_writes_a_result_folder(archive: Path, films: Path, tm
         raise completed.exception
     assert recipes.load(out / "archive.yaml").name == "chest-xray-cnn"
     assert "seed: 5" in (out / "training.yaml").read_text()
-
-
-def test_an_invalid_setting_is_a_settings_error(archive: Path, films: Path, tmp_path: Path) -> None:
-    arguments = [
-        "chest-xray-cnn",
-        "--data",
-        films,
-        "--out",
-        tmp_path / "out",
-        "--archives",
-        archive.parent,
-        "--set",
-        "a=1",
-    ]
-    completed = CliRunner().invoke(app, [str(part) for part in arguments])
-    assert isinstance(completed.exception, SettingsError)
 
 
 def _words(trained: Trained, out: Path, *more: str) -> list[str]:
@@ -85,11 +68,6 @@ def test_an_evaluation_is_installed_on_request(lenet: Trained, tmp_path: Path, m
     after = json.loads((mine.folder / "metrics.json").read_text())
     assert after["validation"] == before["validation"]
     assert after["command"] == "radserve evaluate cifar10-lenet"
-
-
-def test_an_evaluation_of_another_split_is_a_run_error(lenet: Trained, tmp_path: Path) -> None:
-    completed = CliRunner().invoke(evaluate_app, _words(lenet, tmp_path / "evaluation", "--seed", "7"))
-    assert isinstance(completed.exception, RunError)
 
 
 @pytest.mark.parametrize("command", [train, tune, evaluate], ids=lambda command: command.__name__)

@@ -10,7 +10,7 @@ from training import describe as command
 from training.datasets import split
 from training.datasets.cifar10 import CLASSES
 from training.datasets.description import Description, Masks
-from training.errors import DataError, SettingsError
+from training.errors import DataError
 from training.settings import Settings
 
 from .slices import make_slices
@@ -64,14 +64,6 @@ def test_copies_are_listed(films: Path) -> None:
     assert result.problems == ()
 
 
-def test_a_film_with_two_labels_is_rejected(films: Path) -> None:
-    shutil.copy(
-        films / "train" / "NORMAL" / "IM-0003-0001.jpeg", films / "train" / "PNEUMONIA" / "person900_virus_1.jpeg"
-    )
-    with pytest.raises(DataError, match="different labels"):
-        describe("chest_xray", films, SETTINGS)
-
-
 @pytest.mark.parametrize("keep", [0, 10, 600])
 def test_a_broken_film_is_reported(films: Path, keep: int) -> None:
     path = films / "train" / "NORMAL" / "IM-0003-0001.jpeg"
@@ -98,18 +90,6 @@ def test_masks_and_empty_masks_are_counted(glioma: Path) -> None:
     assert result.masks == Masks(total=12, empty=4)
     assert len(result.groups) == 4
     assert result.problems == ()
-
-
-def test_a_missing_mask_is_reported(glioma: Path) -> None:
-    mask = next(glioma.rglob("*_2_mask.tif"))
-    mask.unlink()
-    with pytest.raises(DataError, match=rf"1 files lack their mask .*{mask.stem.removesuffix('_mask')}\.tif"):
-        describe("lgg_mri", glioma, SETTINGS)
-
-
-def test_an_unknown_data_set_is_rejected(films: Path) -> None:
-    with pytest.raises(SettingsError, match="mnist"):
-        describe("mnist", films, SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,3 @@ def test_fresh_training_of_a_glioma_unet_reaches_its_bound(unet: Trained) -> Non
 
 def test_a_fresh_glioma_unet_is_complete_and_can_be_built(unet: Trained, tmp_path: Path) -> None:
     _assert_complete(unet, tmp_path / "store")
-
-
-def test_the_patients_are_on_different_sides(unet: Trained) -> None:
-    split = json.loads((unet.out / "metrics.json").read_text())["split"]
-    assert (split["train"]["groups"], split["validation"]["groups"]) == (2, 2)
-    assert split["train"]["images"] == split["validation"]["images"] == 8

@@ -26,10 +26,6 @@ def test_the_shipped_settings_and_search_spaces_are_valid(folder: Path) -> None:
         settings.change(config, values)
 
 
-def test_the_chest_model_names_its_data_set() -> None:
-    assert settings.load(ARCHIVE / "training.yaml").data == "chest_xray"
-
-
 def test_a_change_descends_and_keeps_the_rest(tmp_path: Path) -> None:
     path = _write(tmp_path, "data: cifar10\nepochs: 3\naugmentation: {rotation: 5, noise: 0.1}\n")
     before = settings.load(path)

@@ -39,14 +39,6 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def test_recorder_without_history_is_off() -> None:
-    async def work(recorder: HistoryRecorder) -> None:
-        assert await recorder.record([result()]) == "off"
-        assert await recorder.state() == "off"
-
-    run(None, work)
-
-
 def test_outcomes_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     history = Failing()
     before = {outcome: value(KEPT, outcome=outcome) for outcome in ("kept", "lost")}
@@ -73,17 +65,6 @@ def test_outcomes_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) 
         ("ERROR", "results are not recorded: /var/lib/secret cannot be used."),
         ("WARNING", "results are recorded again"),
     ]
-
-
-def test_unavailable_history_is_retried_with_each_prediction() -> None:
-    history = Failing("down")
-
-    async def work(recorder: HistoryRecorder) -> None:
-        assert await recorder.record([result()]) == "unavailable"
-        history.state = "up"
-        assert await recorder.record([result()]) == "kept"
-
-    run(history, work)
 
 
 def test_one_request_at_a_time_waits_for_hanging_history(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.server import free_ports
 from tests.gateway.lambda_ import events
 from tests.gateway.lambda_.events import SHAPES, content, header
 from tests.gateway.lambda_.runtime import FunctionError, Runtime, function
 from tests.proxy import Keys
-from tests.radserve.scripted import Reply, Scripted, prediction, scripted
+from tests.radserve.scripted import Reply, Scripted, scripted
 from tests.repack import FILM, NAME
 from tests.server import Server
 
@@ -157,33 +156,6 @@ def test_server_failures_are_distinguished_before_lambda_timeout(
         assert header(late, "content-security-policy")
         behind.script = lambda _: Reply(503, b"{}")
         assert lambda_function.invoke(event)["statusCode"] == 503  # the next event works
-
-
-@pytest.mark.parametrize(("sent", "status"), [(FILM, 200), (FILM + b" of another patient", 502)])
-def test_response_about_another_image_never_reaches_the_user(
-    sent: bytes, status: int, behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
-) -> None:
-    model = {"name": NAME, "version": "1.0.0", "sha256": "a" * 64}
-    behind.script = lambda _: Reply(200, json.dumps(prediction(FILM, model=model)).encode(), "application/json")
-    with function(tmp_path, variables(keys, behind.url)) as lambda_function:
-        answer = lambda_function.invoke(events.url("POST", PATH, sent, key))
-    assert answer["statusCode"] == status, answer
-    assert (b"label" in content(answer)) is (status == 200)
-
-
-def test_unreachable_server_returns_502_and_slow_server_504(
-    behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path
-) -> None:
-    (port,) = free_ports(1)
-    for name in ("none", "slow"):
-        (tmp_path / name).mkdir()
-    with function(tmp_path / "none", variables(keys, f"http://127.0.0.1:{port}")) as lambda_function:
-        answer = lambda_function.invoke(events.rest("POST", PATH, FILM, key))
-        assert (answer["statusCode"], "unreachable" in answer["body"]) == (502, True)
-    behind.script = lambda _: wait(Reply(200, b"{}"), 1.0)
-    with function(tmp_path / "slow", variables(keys, behind.url, timeout="0.3")) as lambda_function:
-        answer = lambda_function.invoke(events.alb("POST", PATH, FILM, key))
-        assert (answer["statusCode"], "did not respond within 0.3 s" in answer["body"]) == (504, True)
 
 
 def test_lambda_size_limits_return_problems(behind: Scripted, keys: Keys, key: dict[str, str], tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ from PIL import Image as Pillow
 
 from tests import command_line
 from tests.radserve.scripted import SHA256, Reply, Request, Scripted, answer, document, marked, prediction
-from tests.server import ROOT, Server, free_ports
-
-SAMPLE = ROOT / "archives" / "chest-xray-cnn" / "sample.png"
+from tests.server import ROOT, free_ports
 
 
 @pytest.fixture
@@ -347,52 +345,6 @@ def test_only_the_dependencies_of_the_client_are_needed(odd: Scripted, films: Pa
     assert sorted(path.suffixes[0] for path in out.iterdir()) == (
         [".heat"] if name == "chest" else [".mask", ".overlay"]
     )
-
-
-def _corrupt(folder: Path) -> Path:
-    (folder / "a_good.png").write_bytes(SAMPLE.read_bytes())
-    (folder / "b_corrupt.png").write_bytes(SAMPLE.read_bytes()[:2000])
-    return folder
-
-
-@pytest.mark.e2e
-def test_a_real_server_answers_the_sample(server: Server) -> None:
-    done = _predict(server.url, SAMPLE, name="chest-xray-cnn")
-    assert done.returncode == 0
-    assert "\tpneumonia 99.7%\t" in done.stdout
-
-
-@pytest.mark.e2e
-def test_a_real_server_rejects_only_the_corrupt_image(server: Server, tmp_path: Path) -> None:
-    done = _predict(server.url, _corrupt(tmp_path), "--json", name="chest-xray-cnn")
-    good, corrupt = map(json.loads, done.stdout.splitlines())
-    assert done.returncode == 1
-    assert 0 <= good["probability"] <= 1
-    assert corrupt["problem"]["status"] == 400
-    assert "label" not in corrupt
-
-
-@pytest.mark.e2e
-def test_csv_of_a_real_server(server: Server, tmp_path: Path) -> None:
-    done = _predict(server.url, _corrupt(tmp_path), "--csv", name="chest-xray-cnn")
-    good, corrupt = csv.DictReader(io.StringIO(done.stdout))
-    assert (good["status"], good["model"], corrupt["status"], corrupt["label"]) == ("200", "chest-xray-cnn", "400", "")
-
-
-@pytest.mark.e2e
-def test_standard_input_and_file_have_the_same_result(server: Server) -> None:
-    piped = _predict(server.url, "-", "--json", name="chest-xray-cnn", stdin=SAMPLE.read_bytes())
-    named = _predict(server.url, SAMPLE, "--json", name="chest-xray-cnn")
-    first, second = json.loads(piped.stdout), json.loads(named.stdout)
-    assert first["probability"] == pytest.approx(second["probability"], abs=1e-5)
-    assert first["image"] == second["image"]
-
-
-@pytest.mark.e2e
-def test_an_unknown_model_exits_with_2(server: Server) -> None:
-    done = _predict(server.url, SAMPLE, name="no-such-model")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Unknown model no-such-model" in done.stderr
 
 
 def test_a_repair_is_sent(odd: Scripted, films: Path) -> None:

@@ -204,12 +204,6 @@ def test_without_a_proxy_a_note_says_that_all_requests_switch_at_once(api: Scrip
     assert "chest 1.1.0 is verified and then receives all of them at once" in result.err
 
 
-def test_a_rejected_rollout_exits_with_1(api: Scripted, run: Run) -> None:
-    script(api, started=problem(409, "Conflict", "A rollout of chest 1.0.5 runs."))
-    result = run("rollout", "chest", "1.1.0")
-    assert (result.code, result.err) == (1, "radserve: 409 Conflict: A rollout of chest 1.0.5 runs.\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -220,17 +220,6 @@ def test_a_segmentation_model_gives_a_mask(client: Client) -> None:
     assert result.mask.pixels.tolist() == marked().tolist()
 
 
-def test_masks_of_several_images_keep_the_order_of_the_images(client: Client) -> None:
-    first, second, third = client.predict_many("glioma", [b"one", b"bad", b"empty"])
-    assert isinstance(first, Segmentation)
-    assert isinstance(third, Segmentation)
-    assert (first.positive, second, third.positive) == (
-        True,
-        RejectedImage(status=400, title="Unreadable image", detail="It is bad."),
-        False,
-    )
-
-
 def test_a_series_is_one_request(client: Client, odd: Scripted) -> None:
     series = client.predict_series("glioma", (b"%d" % number for number in range(100)))
     assert (len(series.predictions), series.volume.pixels, len(odd.requests)) == (100, 2000, 1)
@@ -280,19 +269,6 @@ def test_an_invalid_picture_is_rejected(client: Client, odd: Scripted, reply: Re
 def test_a_rejected_picture_has_the_servers_reason(client: Client) -> None:
     with pytest.raises(RejectedRequestError, match="400 Unreadable image: It is bad"):
         client.picture("glioma", b"bad")
-
-
-@pytest.mark.e2e
-def test_the_sample_has_the_same_result_alone_and_among_others(server: Server) -> None:
-    with Client(server.url) as client:
-        assert client.ready(server.health_url)
-        alone = client.predict("chest-xray-cnn", SAMPLE)
-        answers = client.predict_many("chest-xray-cnn", [SAMPLE, b"no image", SAMPLE])
-    assert alone.model.name == "chest-xray-cnn"
-    assert [type(answer) for answer in answers] == [Prediction, RejectedImage, Prediction]
-    assert isinstance(answers[0], Prediction)
-    assert isinstance(alone, Prediction)
-    assert answers[0].probability == pytest.approx(alone.probability, abs=1e-5)
 
 
 @pytest.mark.e2e

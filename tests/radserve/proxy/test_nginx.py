@@ -15,7 +15,6 @@ from radserve.proxy import nginx as nginx_module
 from radserve.proxy.configuration import Upstreams
 from radserve.proxy.nginx import Nginx
 from radserve.proxy.options import ProxyOptions
-from tests.authority import Authority
 from tests.radserve.proxy.running import CAPACITY, status, use
 
 
@@ -60,39 +59,6 @@ def test_a_port_in_use_is_an_error(options: ProxyOptions, upstreams: Upstreams, 
         with pytest.raises(ServeError, match=r"port \d+ is taken .*; choose another --port\."):
             await second.start()
         await second.stop()
-
-    use(options, upstreams, steps)
-
-
-def test_reload_accepts_only_a_valid_certificate(
-    options: ProxyOptions, upstreams: Upstreams, authority: Authority, caplog: pytest.LogCaptureFixture
-) -> None:
-    pair = authority.issue("nginx")
-    options = ProxyOptions(
-        "127.0.0.1",
-        options.port,
-        "127.0.0.1",
-        options.management_port,
-        options.metrics_port,
-        pair.certificate,
-        pair.key,
-        access_log=options.access_log,
-    )
-
-    async def steps(nginx: Nginx) -> None:
-        assert await status(options.url, authority.root) == 502
-        shown = nginx.folder / "certificate.pem"
-        first = shown.read_bytes()
-        pair.certificate.write_text("invalid")
-        await nginx.reload()
-        assert "certificate not reloaded" in caplog.text
-        assert shown.read_bytes() == first
-        renewed = authority.issue("renewed")
-        pair.certificate.write_bytes(renewed.certificate.read_bytes())
-        pair.key.write_bytes(renewed.key.read_bytes())
-        await nginx.reload()
-        assert shown.read_bytes() == renewed.certificate.read_bytes()
-        assert await status(options.url, authority.root) == 502
 
     use(options, upstreams, steps)
 

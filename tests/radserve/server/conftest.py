@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from radserve.host.resources import WorkerPlan
-from radserve.host.run_directory import RunDirectory
 from radserve.proxy.options import ProxyOptions
 from radserve.server.components import Components
 from radserve.server.options import ServerOptions
 from radserve.torchserve.verified_models import select
 from radserve.versions.stored_state import StateFolder
 from tests.radserve.fake_torchserve import Running, running
-from tests.radserve.minimal_archive import write_archive
+from tests.radserve.folders import prepared, two_versions
 from tests.server import ROOT, free_ports
 
 NAME = "brightness"
@@ -25,11 +24,7 @@ NAME = "brightness"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A model store with versions 1.0.0 and 2.0.0 of one model."""
-    folder = tmp_path / "store"
-    for version in ("1.0.0", "2.0.0"):
-        write_archive(folder, version=version)
-    return folder
+    return two_versions(tmp_path / "store")
 
 
 @pytest.fixture
@@ -81,10 +76,7 @@ class TestServer:
 @pytest.fixture
 def server(options: ServerOptions, tmp_path: Path) -> Iterator[TestServer]:
     """A composed server whose TorchServe, with version 1.0.0 and one worker, runs in a thread of the test."""
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    run_directory = RunDirectory(folder)
-    run_directory.prepare()
+    run_directory = prepared(tmp_path / "run")
     with running(options.store, run_directory.management, f"{NAME}-1.0.0.mar") as torchserve:
         options = replace(options, proxy=None)
         state = StateFolder(options.state_folder)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -25,7 +24,6 @@ from radserve.server import supervisor
 from radserve.server.options import ServerOptions
 from radserve.server.status import Exit
 from radserve.torchserve import launch
-from radserve.torchserve.connection import connect
 from radserve.torchserve.verified_models import select
 from radserve.versions.stored_state import StateFolder
 from tests.authority import Authority
@@ -197,24 +195,6 @@ def test_a_torchserve_that_dies_at_the_start_ends_the_server(
     assert "TorchServe exited with code 1; shutting down" in caplog.text
 
 
-def test_a_torchserve_that_is_killed_ends_the_server(options: ServerOptions, caplog: pytest.LogCaptureFixture) -> None:
-    async def steps(_: str) -> None:
-        torchserve().kill()
-
-    assert serve(options, steps) is Exit.TORCHSERVE_DIED
-    assert "TorchServe exited with code -9; shutting down" in caplog.text
-
-
-def test_a_warning_of_a_recipe_is_logged(options: ServerOptions, caplog: pytest.LogCaptureFixture) -> None:
-    write_archive(options.store, version="1.0.0", warning="Trained on synthetic images.")
-
-    async def steps(_: str) -> None:
-        terminate()
-
-    assert serve(options, steps) is Exit.STOPPED
-    assert "brightness 1.0.0: Trained on synthetic images." in caplog.text
-
-
 def test_a_saved_deployment_takes_precedence_over_the_options(
     options: ServerOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,23 +320,3 @@ def test_an_invalid_certificate_prevents_the_start(options: ServerOptions, tmp_p
     with pytest.raises(ServeError, match=r"missing\.pem: No such file"):
         serve(options, steps)
     assert children() == []
-
-
-def test_requests_in_flight_are_finished_after_a_signal(options: ServerOptions) -> None:
-    statuses: list[int] = []
-    threads: list[threading.Thread] = []
-
-    async def steps(_: str) -> None:
-        assert options.run_directory is not None
-        async with connect(RunDirectory(options.run_directory).inference, timeout=5) as client:
-            await client.put("/behavior", json={"prediction_delay": 1.0})
-        path = f"{url(options)}/predictions/brightness"
-        thread = threading.Thread(target=lambda: statuses.append(httpx.post(path, content=b"image").status_code))
-        thread.start()
-        threads.append(thread)
-        await asyncio.sleep(0.3)
-        terminate()
-
-    assert serve(options, steps) is Exit.STOPPED
-    threads[0].join()
-    assert statuses == [200]

@@ -2,13 +2,13 @@
 
 import hashlib
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.authority import Pair
+from tests.radserve.scripted import in_thread
 
 Fault = Callable[[str], int | str | None]
 
@@ -92,10 +92,5 @@ def serve(folder: Path, tls: Pair | None = None) -> Iterator[WebServer]:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(tls.certificate, tls.key)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with in_thread(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join()

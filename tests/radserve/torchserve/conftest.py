@@ -7,24 +7,17 @@ import pytest
 
 from radserve.host.run_directory import RunDirectory
 from tests.radserve.fake_torchserve import Running, running
-from tests.radserve.minimal_archive import write_archive
+from tests.radserve.folders import prepared, two_versions
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    folder = tmp_path / "store"
-    for version in ("1.0.0", "2.0.0"):
-        write_archive(folder, version=version)
-    return folder
+    return two_versions(tmp_path / "store")
 
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> RunDirectory:
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    directory = RunDirectory(folder)
-    directory.prepare()
-    return directory
+    return prepared(tmp_path / "run")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from radserve.torchserve.registry import ModelRegistry, ModelVersion
 from radserve.torchserve.verified_models import select
 from radserve.versions.audit_log import Actor
 from radserve.versions.control_api import ControlApi, application
+from radserve.versions.deployment_file import parse
 from radserve.versions.deployment_state import DeploymentStateManager
 from radserve.versions.registration import Registration
 from radserve.versions.request_hold import RequestHold
@@ -39,10 +40,12 @@ from radserve.versions.unregistration import Unregistration
 from radserve.versions.version_manager import VersionManager
 from radserve.versions.views import Views
 from tests.radserve.fake_torchserve import Running, running
+from tests.radserve.folders import prepared, two_versions
 from tests.radserve.minimal_archive import write_archive
 
 NAME = "brightness"
 ADA = Actor("user ada", "test")
+SPLIT = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
 
 
 @pytest.fixture
@@ -193,19 +196,12 @@ class Service:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A model store with versions 1.0.0 and 2.0.0."""
-    folder = tmp_path / "store"
-    for version in ("1.0.0", "2.0.0"):
-        write_archive(folder, version=version)
-    return folder
+    return two_versions(tmp_path / "store")
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
-    folder = tmp_path / "run"
-    folder.mkdir(mode=0o700)
-    directory = RunDirectory(folder)
-    directory.prepare()
-    return directory
+    return prepared(tmp_path / "run")
 
 
 @pytest.fixture

@@ -57,19 +57,14 @@ async def test_without_a_proxy_a_verified_version_receives_all_requests_at_once(
     assert service.torchserve.defaults == {NAME: "2.0.0"}
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [(500, "5 of 5 requests failed with 5xx"), (504, "5 of 5 requests failed with 5xx")],
-)
-async def test_a_version_with_errors_is_rolled_back_and_unregistered(
-    proxied: Service, status: int, reason: str
-) -> None:
+@pytest.mark.parametrize("status", [500, 504])
+async def test_a_version_with_errors_is_rolled_back_and_unregistered(proxied: Service, status: int) -> None:
     before = outcomes("rolled_back")
     rollout = await start_canary(proxied)
     proxied.observe("2.0.0", status, count=5)
     final = await proxied.end(rollout)
     assert (final.phase, final.succeeded, final.share) == ("rolled_back", False, 0)
-    assert reason in final.detail
+    assert "5 of 5 requests failed with 5xx" in final.detail
     assert proxied.shares == {"1.0.0": 100}
     assert proxied.deployment_state.state.rollouts == {}
     assert outcomes("rolled_back") == before + 1
@@ -148,14 +143,6 @@ async def test_a_standby_version_can_be_rolled_out(proxied: Service) -> None:
     proxied.observe("2.0.0", count=5)
     assert (await proxied.end(rollout)).phase == "promoted"
     assert proxied.version_manager.declared_versions(NAME)["2.0.0"].workers == 2
-
-
-async def test_an_aborted_rollout_is_rolled_back_with_the_reason(proxied: Service) -> None:
-    rollout = await start_canary(proxied)
-    assert await rollout.abort(ADA)
-    assert rollout.status().detail == "aborted by user ada: test."
-    assert proxied.shares == {"1.0.0": 100}
-    await proxied.until(lambda: proxied.registered == {"1.0.0"})
 
 
 async def test_an_abort_while_the_version_is_registered_unregisters_it(proxied: Service) -> None:
@@ -243,15 +230,6 @@ async def test_a_shadow_receives_copies_and_ends_on_standby(proxied: Service) ->
     assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}
 
 
-async def test_a_shadow_without_a_proxy_is_rolled_back(proxied: Service, stack: AsyncExitStack) -> None:
-    proxied.torchserve.behavior.prediction_delay = 0.2
-    rollout = await start(proxied, shadow=50)
-    proxy_lock(proxied.directory.proxy).unlink()  # the proxy ends
-    final = await proxied.end(rollout)
-    assert final.phase == "rolled_back"
-    assert "only a proxy can split its requests" in final.detail
-
-
 async def test_a_shift_that_cannot_be_compared_ends_the_rollout_without_quarantine(proxied: Service) -> None:
     rollout = await start_canary(proxied, max_shift=0.25)
     proxied.observe("1.0.0", count=20)
@@ -272,12 +250,13 @@ async def test_the_last_step_needs_no_comparison(proxied: Service) -> None:
     assert (await proxied.end(rollout)).phase == "promoted"
 
 
-async def test_a_limit_of_shift_needs_a_proxy(proxied: Service) -> None:
+@pytest.mark.parametrize("plan", [{"shadow": 50}, {"max_shift": 0.25}])
+async def test_a_shadow_and_a_limit_of_shift_need_a_proxy(proxied: Service, plan: dict[str, Any]) -> None:
     proxied.torchserve.behavior.prediction_delay = 0.2
-    rollout = await start(proxied, max_shift=0.25)
+    rollout = await start(proxied, **plan)
     proxy_lock(proxied.directory.proxy).unlink()  # the proxy ends
     final = await proxied.end(rollout)
     assert final.phase == "rolled_back"
     assert "only a proxy can split its requests" in final.detail
     with pytest.raises(ConflictError, match="only a proxy can split its requests"):
-        await start(proxied, max_shift=0.25)
+        await start(proxied, **plan)

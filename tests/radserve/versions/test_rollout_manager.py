@@ -5,23 +5,12 @@ import pytest
 from handlers.profile import VerifiedProfile
 from radserve.errors import ConflictError, NotServedError
 from radserve.schema.rollout import RolloutSpec
-from radserve.versions.deployment_file import parse
 from tests.handlers.test_profile import site_profile
-from tests.radserve.versions.conftest import ADA, NAME, Service
+from tests.radserve.versions.conftest import ADA, NAME, SPLIT, Service
 
 pytestmark = pytest.mark.anyio
 
 SPEC = RolloutSpec(version="2.0.0")
-
-
-async def test_the_last_rollout_of_a_model_is_returned(service: Service) -> None:
-    assert list(service.rollouts) == []
-    assert service.rollouts.find(NAME) is None
-    with pytest.raises(NotServedError, match="no rollout since the server started"):
-        service.rollouts.get(NAME)
-    rollout = await service.rollouts.start(NAME, SPEC, ADA)
-    assert service.rollouts.get(NAME) is rollout
-    assert list(service.rollouts) == [rollout]
 
 
 async def test_an_unknown_model_cannot_be_rolled_out(service: Service) -> None:
@@ -35,8 +24,7 @@ async def test_the_version_that_receives_the_requests_cannot_be_rolled_out(servi
 
 
 async def test_a_model_whose_requests_are_split_cannot_be_rolled_out(proxied: Service) -> None:
-    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
-    await proxied.version_manager.apply(split, ADA)
+    await proxied.version_manager.apply(SPLIT, ADA)
     with pytest.raises(ConflictError, match="its requests are split"):
         await proxied.rollouts.start(NAME, SPEC, ADA)
 
@@ -51,27 +39,9 @@ async def test_a_version_without_a_site_profile_does_not_replace_one_that_has(se
     await service.rollouts.start(NAME, SPEC, ADA)
 
 
-async def test_a_shadow_needs_a_proxy(service: Service) -> None:
-    with pytest.raises(ConflictError, match="only a proxy can split its requests"):
-        await service.rollouts.start(NAME, RolloutSpec(version="2.0.0", shadow=50), ADA)
-    assert service.audit == []
-
-
-async def test_a_model_has_one_rollout_at_a_time(proxied: Service) -> None:
-    await proxied.rollouts.start(NAME, SPEC, ADA)
-    with pytest.raises(ConflictError, match=r"a rollout of 2\.0\.0 is in progress"):
-        await proxied.rollouts.start(NAME, RolloutSpec(version="3.0.0"), ADA)
-
-
 async def test_only_a_rollout_in_progress_can_be_aborted(service: Service) -> None:
     with pytest.raises(NotServedError):
         await service.rollouts.abort(NAME, ADA)
     await service.end(await service.rollouts.start(NAME, SPEC, ADA))
     with pytest.raises(ConflictError, match="its rollout has ended; 'radserve models rollback brightness'"):
         await service.rollouts.abort(NAME, ADA)
-
-
-async def test_an_aborted_rollout_is_returned(proxied: Service) -> None:
-    await proxied.rollouts.start(NAME, SPEC, ADA)
-    rollout = await proxied.rollouts.abort(NAME, ADA)
-    assert rollout.status().phase == "rolled_back"

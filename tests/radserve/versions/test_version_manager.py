@@ -16,7 +16,7 @@ from radserve.versions.deployment_file import parse
 from radserve.versions.stored_state import StateFolder
 from tests.handlers.test_profile import site_profile
 from tests.radserve.minimal_archive import write_archive
-from tests.radserve.versions.conftest import ADA, NAME, Disk, Service
+from tests.radserve.versions.conftest import ADA, NAME, SPLIT, Disk, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -138,14 +138,6 @@ async def test_a_version_that_fails_its_sample_is_not_promoted(service: Service)
     assert service.shares == {"1.0.0": 100, "2.0.0": 0}
 
 
-async def test_an_unregistered_version_is_gone_from_torchserve_and_the_state(service: Service) -> None:
-    await service.version_manager.register(NAME, "2.0.0", None, ADA)
-    await service.version_manager.unregister(NAME, "2.0.0", ADA)
-    assert service.registered == {"1.0.0"}
-    assert service.shares == {"1.0.0": 100}
-    assert service.audit[-1] == ("unregister", "brightness 2.0.0: unregistered.")
-
-
 async def test_a_version_stays_registered_if_its_unregistration_cannot_be_recorded(
     service: Service, disk: Disk
 ) -> None:
@@ -187,15 +179,13 @@ async def test_applying_a_deployment_makes_its_changes_once(service: Service) ->
 
 
 async def test_applying_a_split_needs_a_proxy(service: Service) -> None:
-    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
     with pytest.raises(ConflictError, match="only a proxy can split its requests"):
-        await service.version_manager.apply(split, ADA)
+        await service.version_manager.apply(SPLIT, ADA)
     assert service.registered == {"1.0.0"}
 
 
 async def test_a_split_sends_requests_to_both_versions(proxied: Service) -> None:
-    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
-    await proxied.version_manager.apply(split, ADA)
+    await proxied.version_manager.apply(SPLIT, ADA)
     assert proxied.shares == {"1.0.0": 60, "2.0.0": 40}
     targets = [
         (proxied.directory.routing / "shares" / NAME / "/".join(f"{bucket:03}")).resolve().name
@@ -207,7 +197,6 @@ async def test_a_split_sends_requests_to_both_versions(proxied: Service) -> None
 async def test_a_split_whose_sample_fails_is_not_made(proxied: Service) -> None:
     await proxied.version_manager.register(NAME, "2.0.0", None, ADA)
     proxied.torchserve.behavior.prediction = {"label": "dark"}
-    split = parse(f"models: {{{NAME}: {{versions: {{1.0.0: {{share: 60}}, 2.0.0: {{share: 40}}}}}}}}", "test")
     with pytest.raises(VersionFailedError):
-        await proxied.version_manager.apply(split, ADA)
+        await proxied.version_manager.apply(SPLIT, ADA)
     assert proxied.shares == {"1.0.0": 100, "2.0.0": 0}

@@ -8,7 +8,7 @@ from handlers.recipe import Decision, Detector, Input, Recipe, Weights
 from tests.training.metrics.test_report import make
 from training.cards import chai, dataset_notes
 from training.cards.card import card
-from training.errors import RunError, SettingsError
+from training.errors import RunError
 from training.metrics import report
 
 ARCHIVES = Path(__file__).parents[3] / "archives"
@@ -164,11 +164,6 @@ def test_metrics_of_another_data_set_are_not_called_validation(recipe: Recipe) -
 def test_metrics_of_another_model_are_rejected(recipe: Recipe, changes: dict[str, Any]) -> None:
     with pytest.raises(RunError, match="Evaluate the model again"):
         card(recipe, _report(recipe, "chest_xray") | changes, "chest_xray")
-
-
-def test_an_unknown_data_set_is_rejected(recipe: Recipe) -> None:
-    with pytest.raises(SettingsError, match="mnist"):
-        card(recipe, None, "mnist")
 
 
 def test_a_card_shows_every_metric_of_the_report(recipe: Recipe) -> None:

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from training.datasets import brain_tumor, duplicates
-from training.datasets.split import by_group
 from training.errors import DataError
 
 
@@ -43,15 +42,6 @@ def test_similar_slices_are_grouped_without_a_csv_file(slices: Path) -> None:
         result[f"{'yes' if n % 2 else 'no'}/again {n}.jpg"] == result[f"{'yes' if n % 2 else 'no'}/y{n}.jpg"]
         for n in range(6)
     )
-
-
-def test_no_group_is_on_both_sides(slices: Path) -> None:
-    result = brain_tumor.find(slices)
-    sides = by_group(result, 0.3, 1)
-    train, validation = ({result[index].group for index in side} for side in (sides.train, sides.validation))
-    assert train
-    assert validation
-    assert not train & validation
 
 
 def test_a_file_without_a_group_is_reported(slices: Path) -> None:

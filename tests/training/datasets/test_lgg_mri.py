@@ -7,7 +7,6 @@ from PIL import Image
 from handlers.recipe import Input
 from tests.training.conftest import make_glioma
 from training.datasets import lgg_mri, pixels
-from training.datasets.split import by_group
 from training.errors import DataError
 
 SPEC = Input(color="rgb", channels=3, height=32, width=32, fit="pad", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -36,15 +35,6 @@ def test_slices_of_a_case_are_sorted_by_number(tmp_path: Path) -> None:
 def test_the_folder_of_the_cases_can_be_given_directly(slices: Path) -> None:
     whole, cases = lgg_mri.find(slices), lgg_mri.find(slices / "kaggle_3m")
     assert [example.name for example in whole] == [example.name for example in cases]
-
-
-def test_no_patient_is_on_both_sides(slices: Path) -> None:
-    result = lgg_mri.find(slices)
-    sides = by_group(result, 0.4, 1)
-    train, validation = ({result[index].group for index in side} for side in (sides.train, sides.validation))
-    assert train
-    assert validation
-    assert not train & validation
 
 
 def test_all_missing_masks_and_slices_are_listed(slices: Path) -> None:
