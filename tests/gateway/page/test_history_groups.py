@@ -179,7 +179,7 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
         ["Above the cut-off on 1 of 2; 1 unlike the training images, not counted; 1 uncertain, not counted"],
         ["No result: all slices are unusual"],
         ["No result: all images are unlike the training images or uncertain"],
-        ["No result: 1 above the cut-off, but unlike the training images"],
+        ["No result: 1 image above the cut-off, but unlike the training images"],
         ["2 results"],
         *([["Above the cut-off on 0 of 1"] * 2] * 2),
         ["Above the cut-off on 1 of 3; 1 of 4 rejected or deleted"],
