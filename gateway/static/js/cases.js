@@ -168,5 +168,6 @@ async function resend(path, control) {
   control.disabled = false;
   if (document.activeElement === document.body) control.focus();
   await refresh();
+  if (control.id && !control.hidden) region.textContent += " Those that still failed say why.";
   keepFocus();
 }
