@@ -69,6 +69,14 @@ class Settings(BaseSettings):
     def _optional(cls, value: object) -> object:
         return value or None
 
+    @field_validator("pacs")
+    @classmethod
+    def _require_no_credentials(cls, value: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        """Reject a user name or password: errors print the URL."""
+        if value is not None and (value.username or value.password):
+            raise ValueError("must have no user name or password; use the setting pacs_token")
+        return value
+
     @classmethod
     def read(cls, **values: object) -> Self:
         """Read the environment variables, and the files named like them in the folder RADSERVE_GATEWAY_SECRETS.

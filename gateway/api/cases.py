@@ -18,7 +18,8 @@ State = Annotated[CaseState | None, Query(description="State of the cases.")]
 After = Annotated[int | None, Query(ge=1, lt=10**15, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=200, description="Cases of a page.")]
 
-_PROBLEMS: Final = problems.document(401, 403, 404, 409, 422, 429, 502, 503)
+_PROBLEMS: Final = problems.document(401, 403, 404, 422, 429, 502, 503)
+_CONFLICT: Final = _PROBLEMS | problems.document(409)
 
 
 @router.get("", operation_id="list_cases", summary="List the cases of the PACS loop", responses=_PROBLEMS)
@@ -30,13 +31,13 @@ async def cases(
     return await _loop(request, caller).cases({name: value for name, value in chosen.items() if value is not None})
 
 
-@router.post("/resend", operation_id="resend_cases", summary="Resend all failed cases", responses=_PROBLEMS)
+@router.post("/resend", operation_id="resend_cases", summary="Resend all failed cases", responses=_CONFLICT)
 async def resend_all(request: Request, caller: AuthenticatedCaller) -> Resent:
     """Return all cases in the state `dead` to the queue."""
     return await _loop(request, caller).resend()
 
 
-@router.post("/{case_id}/resend", operation_id="resend_case", summary="Resend a failed case", responses=_PROBLEMS)
+@router.post("/{case_id}/resend", operation_id="resend_case", summary="Resend a failed case", responses=_CONFLICT)
 async def resend(request: Request, caller: AuthenticatedCaller, case_id: CaseId) -> Resent:
     """Return a case in the state `dead` to the queue."""
     return await _loop(request, caller).resend(case_id)

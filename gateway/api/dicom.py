@@ -19,6 +19,7 @@ from gateway.errors import BadGatewayError, NotAcceptableError, ProblemError
 from gateway.history import images
 from gateway.model_response import Document
 from gateway.uploads import image_contents
+from gateway.uploads.image_contents import ImageContent
 from gateway.uploads.request_body import RequestBody
 from radserve.dicom.kinds import KINDS, Kind, default_kind
 from radserve.errors import DicomError, InvalidResponseError
@@ -37,6 +38,8 @@ _MULTIPART: Final = "multipart/related"
 _PICTURE: Final[tuple[Kind, ...]] = ("sc",)
 _NO_OBJECT: Final = "This result has no object of the requested type."
 _NO_SERIES: Final = "Several images have no common DICOM result, unless they are slices for a segmentation model."
+_MAX_KEYS: Final = 3
+"""Most slices of a series that are tried as its picture."""
 _MAX_IDS: Final = 32
 """Most ids in a header: nginx accepts 4 kB for all headers of a response."""
 _Objects = Mapping[Kind, "Dataset"]
@@ -162,7 +165,8 @@ async def _of_image(
     if isinstance(result, Prediction) and not isinstance(result, Explanation) and {"seg", "sc"} & set(kinds):
         result = await _explained(request, same, body, result)
     picture = await _picture(request, same, body, result) if "sc" in kinds else None
-    return await asyncio.to_thread(of_image, _contents(body)[result.image.sha256], result, picture, kinds)
+    content = (await asyncio.to_thread(_images, body))[result.image.sha256].content or b""
+    return await asyncio.to_thread(of_image, content, result, picture, kinds)
 
 
 def _result(document: Document) -> Prediction | Segmentation:
@@ -179,7 +183,7 @@ async def _explained(request: Request, target: Target, body: RequestBody, result
         raise
     document, results = await asyncio.to_thread(model_response.parse, response, "explanations")
     await asyncio.to_thread(model_response.require_images, results, sent, body)
-    return Explanation.model_validate(document | {"time": result.time})
+    return await asyncio.to_thread(Explanation.model_validate, document | {"time": result.time})
 
 
 async def _picture(request: Request, target: Target, body: RequestBody, result: Prediction | Segmentation) -> bytes:
@@ -195,39 +199,47 @@ async def _picture(request: Request, target: Target, body: RequestBody, result: 
 async def _of_series(
     request: Request, target: Target, body: RequestBody, document: Document, kinds: Collection[Kind]
 ) -> _Objects:
-    """Return the masks of a series and its report, and the picture of the slice with the largest mask."""
+    """Return the masks of a series and its report, and the picture of the slice with the largest mask.
+
+    Slices in doubt come last for the picture. Without one, the other objects are returned.
+    """
     from radserve.dicom.objects import of_series
 
     if "volume" not in document:
         raise DicomError(_NO_SERIES)
-    series = Series.model_validate(document)
-    results = [item for item in series.predictions if isinstance(item, Segmentation)]
-    contents = _contents(body)
-    slices = [contents[item.image.sha256] if isinstance(item, Segmentation) else None for item in series.predictions]
+    series = await asyncio.to_thread(Series.model_validate, document)
+    images = await asyncio.to_thread(_images, body)
+    slices = [
+        images[item.image.sha256].content if isinstance(item, Segmentation) else None for item in series.predictions
+    ]
     objects = await asyncio.to_thread(of_series, slices, series, kinds)
-    key = max(results, key=lambda item: item.area.pixels)
-    if "sc" not in kinds or not key.area.pixels or key.image.frame is not None:
-        return objects
-    try:
-        picture = await _of_image(request, target, _body_of(key, body), key, _PICTURE)
-    except ProblemError as error:
-        if error.status != 422:
-            raise
-        return objects  # alone, an outer slice may be unlike the training images
-    return {**objects, **picture}
+    results = [item for item in series.predictions if isinstance(item, Segmentation)]
+    marked = [item for item in results if item.area.pixels and item.image.frame is None]
+    keys = sorted(marked, key=lambda item: (bool(item.doubts), -item.area.pixels))
+    for key in keys[:_MAX_KEYS] if "sc" in kinds else ():
+        try:
+            return {
+                **objects,
+                **await _of_image(request, target, _body_of(images[key.image.sha256], body), key, _PICTURE),
+            }
+        except (ProblemError, DicomError, InvalidResponseError) as error:
+            if isinstance(error, ProblemError) and error.status == 422:
+                continue  # alone, an outer slice may be unlike the training images
+            if not objects:
+                raise
+            break
+    return objects
 
 
-def _body_of(result: Segmentation, body: RequestBody) -> RequestBody:
-    """Return a body with the image of one result, and the repair that a JSON body names."""
-    image = next(image for image in image_contents.read(body) if image.sha256 == result.image.sha256)
+def _body_of(image: ImageContent, body: RequestBody) -> RequestBody:
+    """Return a body with one image, and the repair that a JSON body names."""
     repairs = (image.repair,) if isinstance(image.repair, str) else body.repairs
     return RequestBody(image.content or b"", "application/octet-stream", repairs=repairs)
 
 
-def _contents(body: RequestBody) -> dict[str | None, bytes]:
-    """Return the images of a body by SHA-256."""
-    images = image_contents.read(body)
-    return {image.sha256: image.content for image in images if image.content is not None}
+def _images(body: RequestBody) -> dict[str | None, ImageContent]:
+    """Return the readable images of a body by SHA-256."""
+    return {image.sha256: image for image in image_contents.read(body) if image.content is not None}
 
 
 def _response(objects: _Objects, *, several: bool) -> Response:

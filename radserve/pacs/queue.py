@@ -247,20 +247,30 @@ class Queue:
         return state
 
     def resend(self, number: int | None = None) -> int:
-        """Return dead jobs to the queue, all or one; returns how many."""
+        """Return dead jobs to the queue, all or one; returns how many.
+
+        Those of all whose image is missing stay dead, with that reason; alone, such a job raises PacsError.
+        """
+        sent = 0
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT id, file FROM jobs WHERE state = 'dead' AND (?1 IS NULL OR id = ?1)", (number,)
             ).fetchall()
             for row in rows:
                 if not (self.images / row["file"]).exists():
-                    raise PacsError(f"The image of job {row['id']} is missing; send it again.")
+                    if number is not None:
+                        raise PacsError(f"The image of job {number} is missing; send it again.")
+                    logger.warning("job %d cannot be sent again: its image is missing", row["id"])
+                    reason = "The image is missing; send it again."
+                    database.execute("UPDATE jobs SET reason = ? WHERE id = ?", (reason, row["id"]))
+                    continue
+                sent += 1
                 database.execute(
                     "UPDATE jobs SET state = 'received', reason = '', tries = 0, failures = 0, claimed = 0, due = ?1,"
                     " queued = ?1 WHERE id = ?2",
                     (time.time(), row["id"]),
                 )
-        return len(rows)
+        return sent
 
     def jobs(self, state: CaseState | None = None, limit: int = 1000, after: int | None = None) -> list[Job]:
         """Return jobs, the newest first; `after` is the id of the last one of the page before."""

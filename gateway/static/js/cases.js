@@ -17,7 +17,10 @@ let requests = 0; // so that only the latest one is shown
 let timer = 0;
 
 const isOpen = () => !byId("view-cases").hidden;
-const filter = () => new URLSearchParams(location.hash.split("?")[1] ?? "").get("state") ?? "";
+const filter = () => {
+  const state = new URLSearchParams(location.hash.split("?")[1] ?? "").get("state");
+  return Object.hasOwn(STATES, state) ? state : "";
+};
 
 /** Show the cases that the address names; `isNew` moves the focus. */
 export function open({ isNew = false } = {}) {
@@ -37,7 +40,7 @@ function build() {
     make("div", { class: "section-head" },
       make("h1", { id: "cases-heading", tabindex: -1 }, "PACS cases"),
       make("span", { id: "cases-updated", class: "small" }),
-      button("Resend all failed", () => resend("api/cases/resend"), { id: "cases-resend", hidden: true })),
+      button("Resend all failed", ({ currentTarget }) => resend("api/cases/resend", currentTarget), { id: "cases-resend", hidden: true })),
     make("p", { id: "cases-message", class: "notice", role: "status", hidden: true }),
     make("div", { id: "cases-problem", class: "rejections", role: "alert", hidden: true }),
     make("div", { id: "cases-body", hidden: true },
@@ -53,7 +56,7 @@ function build() {
       make("nav", { class: "pages", "aria-label": "Pages of cases" },
         button("Newer", () => turn(cursors.slice(0, -1)), { id: "cases-newer" }),
         make("span", { id: "cases-page", class: "small" }),
-        button("Older", () => turn([...cursors, next]), { id: "cases-older" }))));
+        button("Older", () => turn(next === cursors.at(-1) ? cursors : [...cursors, next]), { id: "cases-older" }))));
   document.addEventListener("visibilitychange", () => { if (!document.hidden && isOpen()) refresh(); });
 }
 
@@ -97,7 +100,7 @@ function show({ cases, counts, webhooks, next: following }) {
   showFilter(counts);
   const focused = document.activeElement?.closest("#cases-rows tr")?.dataset.id;
   const nothing = filter() ? "No cases in this state." : "No cases yet.";
-  byId("cases-rows").replaceChildren(...cases.map((entry) => row(entry, () => resend(`api/cases/${entry.id}/resend`))));
+  byId("cases-rows").replaceChildren(...cases.map((entry) => row(entry, ({ currentTarget }) => resend(`api/cases/${entry.id}/resend`, currentTarget))));
   if (!cases.length) byId("cases-rows").append(make("tr", { role: "row" }, make("td", { role: "cell", colspan: 5, class: "nothing" }, nothing)));
   if (focused) (byId("cases-rows").querySelector(`[data-id="${focused}"] button`) ?? byId("cases-heading")).focus();
   byId("cases-resend").hidden = !counts.dead;
@@ -117,6 +120,7 @@ function showFilter(counts) {
 /** Show a problem instead of the cases, so that old ones cannot be taken for the present. */
 function showProblem(problem) {
   const region = byId("cases-problem");
+  const hadFocus = byId("view-cases").contains(document.activeElement);
   const drawn = problem ? `${problem.status} ${problem.detail}` : "";
   byId("cases-body").hidden = problem !== null;
   byId("cases-updated").hidden = problem !== null;
@@ -126,9 +130,17 @@ function showProblem(problem) {
     byId("cases-resend").hidden = true;
     shown = "";
   }
-  if (region.dataset.drawn === drawn) return; // screen readers announce every change
-  region.dataset.drawn = drawn;
-  region.replaceChildren(...(problem ? describe(problem) : []));
+  if (region.dataset.drawn !== drawn) { // screen readers announce every change
+    region.dataset.drawn = drawn;
+    region.replaceChildren(...(problem ? describe(problem) : []));
+  }
+  if (hadFocus) keepFocus();
+}
+
+/** Focus the heading if what had the focus is gone. */
+function keepFocus() {
+  const { activeElement: focused } = document;
+  if (focused === document.body || !focused.checkVisibility()) byId("cases-heading").focus();
 }
 
 function describe({ status, message, detail }) {
@@ -142,8 +154,9 @@ function describe({ status, message, detail }) {
   return [make("h2", {}, "The cases cannot be shown"), make("p", {}, text), button("Try again", refresh)];
 }
 
-async function resend(path) {
+async function resend(path, control) {
   const region = byId("cases-message");
+  control.disabled = true;
   try {
     const { resent } = await (await get(path, "application/json", "POST")).json();
     region.textContent = `${counted(resent, "case")} in the queue again.`;
@@ -152,6 +165,9 @@ async function resend(path) {
     region.textContent = `Not sent again: ${detail || message}`;
   }
   region.hidden = false;
+  control.disabled = false;
+  if (document.activeElement === document.body) control.focus();
   await refresh();
-  if (document.activeElement === document.body) byId("cases-heading").focus(); // the button has gone
+  if (control.id && !control.hidden) region.textContent += " Those that still failed say why.";
+  keepFocus();
 }

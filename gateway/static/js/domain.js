@@ -55,8 +55,9 @@ export const isDoubtful = (domain) => domain?.status === "unusual" || domain?.st
 
 /** Return why an image is not like the training images, as far as the server can tell; `rejections` is of the model's catalog entry. */
 export function reasonText(domain, rejections = null, repair = "") {
-  if (repair) return `It is still unlike them after it was ${REPAIRED[repair]}, so it probably shows another body part, or is not the original image.`;
-  if (domain.near && domain.reason === "other_image") return nearText(domain, rejections);
+  if (domain.near && (repair || domain.reason === "other_image")) return nearText(domain, rejections);
+  if (repair && domain.status === "unusual") return domain.reason === "dark" ? REASONS.dark : UNUSUAL;
+  if (repair) return `It is still unlike the training images after it was ${REPAIRED[repair]}, so it probably shows another body part, or is not the original image.`;
   const pose = POSES[domain.reason];
   const text = pose ? `It may show another body part. If it does not, it appears to be ${pose}.` : domain.status === "unusual" && domain.reason !== "dark" ? UNUSUAL : REASONS[domain.reason] ?? REASONS.other_image;
   return domain.contradicts ? `${text} The file's ${domain.contradicts} contradicts its pixels; correct the file.` : text;

@@ -96,6 +96,12 @@ async function showPage() {
   await attempt(async () => {
     const { results, next, matching, keeps_names: keepsNames } = await (await get(`api/results?${parameters}`)).json();
     if (!isLatest()) return;
+    if (results.length === 0 && cursors.length > 0) { // all of the page were deleted
+      address = { ...address, cursors: cursors.slice(0, -1) };
+      window.history.replaceState(null, "", listAddress(filters, address.cursors));
+      await showPage();
+      return;
+    }
     byId("history-rows").replaceChildren(...rowsOf(results, matching, { open: remember, remove }));
     byId("names-note").hidden = keepsNames !== false;
     if (results.length === 0) {
@@ -145,8 +151,8 @@ async function attempt(action, isCurrent = () => true) {
 }
 
 /** Delete the results of a row, and focus it if some remain, else the next one. */
-async function remove(entries, line) {
-  const text = await deleteResults(entries);
+async function remove(entries, line, control) {
+  const text = await deleteResults(entries, control);
   if (!text) return;
   const next = neighbour(line)?.dataset.id;
   await showPage();

@@ -65,7 +65,7 @@ export function measure({ entry, prediction }) {
 /** Say how far two results are apart. */
 export function difference(one, other) {
   const [first, second] = [measure(one), measure(other)];
-  if (first === null || second === null) return "No difference is shown: at least one result has no finding.";
+  if (first === null || second === null) return "No difference is shown: at least one image has no result.";
   if (first.name !== second.name) return `The results cannot be subtracted: one has the ${first.name}, the other the ${second.name}.`;
   const points = 100 * (second.value - first.value);
   const size = Math.abs(points) < 0.05 ? (points === 0 ? "no difference" : "less than 0.1 percentage points") : `${points > 0 ? "+" : "−"}${Math.abs(points).toFixed(1)} percentage points`;

@@ -1,53 +1,37 @@
 // One row for the results of one request, such as the slices of a series; it opens to the row of each.
 
 import { archiveVersion } from "./catalog.js";
-import { doubtText, isDoubtful } from "./domain.js";
 import { button, make } from "./dom.js";
-import { counted, isUncertain, localTime } from "./format.js";
+import { counted, localTime } from "./format.js";
 import { seriesAddress } from "./history_address.js";
 import { cell, followOnClick, originCells, row } from "./history_row.js";
-import { isMostlyMissing } from "./series_rejections.js";
+import { doubtOf, isMostlyMissing, tally } from "./series_rejections.js";
 
 /** Return the entries of each request together, in lists. */
 export const groupEntries = (entries) => [...Map.groupBy(entries, ({ group_id: group, id }) => group ?? id).values()];
 
-const isDoubtfulEntry = ({ domain }) => isDoubtful({ status: domain });
-const isUncertainEntry = (entry) => !isDoubtfulEntry(entry) && isUncertain({ certainty: { status: entry.certainty } });
-
-/** Return why entries have no finding: "unusual or uncertain". */
-function reasonOf(entries) {
-  const doubt = doubtText(entries.map(({ domain }) => domain));
-  return [doubt, entries.some(isUncertainEntry) ? "uncertain" : ""].filter(Boolean).join(" or ");
-}
-
 /** Return what the results of one request say together: a `text`, the `look` of its tag, and `notes` on those without a finding. */
 export function summarize(entries) {
-  const without = entries.filter((entry) => isDoubtfulEntry(entry) || isUncertainEntry(entry));
-  const certain = entries.filter((entry) => !without.includes(entry));
   const isMask = entries[0].probability === null;
+  const { total, positive, doubtful, uncertain, reason } = tally(entries, thingOf(entries), isMask);
   const size = sizeOf(entries);
   const missing = size - entries.length;
   const absent = missing ? [`${missing} of ${size} rejected or deleted`] : [];
   if (missing && isMostlyMissing(missing, size)) return noResult(absent[0]);
-  if (certain.length === 0) return noResult(`all ${thingsOf(entries)} are ${reasonOf(without)}`, absent);
-  const kinds = [without.filter(isDoubtfulEntry), without.filter(isUncertainEntry)].filter(({ length }) => length > 0);
-  const notes = [...kinds.map((kind) => `${kind.length} ${reasonOf(kind)}, not counted`), ...absent];
-  if (entries.every((entry) => entry.positive === null)) return { text: `${entries.length} results`, look: "tag", notes };
-  const positive = certain.filter((entry) => entry.positive).length;
-  const inDoubt = without.filter((entry) => entry.positive);
-  if (positive === 0 && inDoubt.length > 0) return noResult(`${inDoubt.length} ${isMask ? "marked" : "above the cut-off"}, but ${reasonOf(inDoubt)}`, absent);
-  const text = `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${certain.length}`;
-  return { text, look: positive ? "tag marked" : "tag", notes };
+  if (reason) return noResult(reason, absent);
+  const notes = [...[doubtful, uncertain].filter(({ length }) => length > 0).map((kind) => `${kind.length} ${doubtOf(kind)}, not counted`), ...absent];
+  if (entries.every((entry) => entry.positive === null)) return { text: counted(total, "result"), look: "tag", notes };
+  return { text: `${isMask ? "Marked" : "Above the cut-off"} on ${positive} of ${total}`, look: positive ? "tag marked" : "tag", notes };
 }
 
 const noResult = (reason, notes = []) => ({ text: `No result: ${reason}`, look: "tag uncertain", notes });
 const sizeOf = (entries) => entries[0].group_size ?? entries.length;
-const thingsOf = ([{ probability }]) => (probability === null ? "slices" : "images");
+const thingOf = ([{ probability }]) => (probability === null ? "slice" : "image");
 
 /**
  * Return the rows of a page of entries. `matching` has the ids of those that match the filters, null if all do.
  *
- * `open(id)` is called before a row is opened, `remove(entries, row)` deletes entries.
+ * `open(id)` is called before a row is opened, `remove(entries, row, button)` deletes entries.
  */
 export const rowsOf = (entries, matching, actions) => groupEntries(entries).flatMap((group) =>
   (sizeOf(group) === 1 ? [row(group[0], actions)] : foldedRows(group, matching && new Set(matching), actions)));
@@ -74,7 +58,7 @@ function sliceRow(entry, place, isMatch, actions) {
 function headRow(entries, rows, matches, { open, remove }) {
   const [{ time, client, group_id: id }] = entries;
   const { text, look, notes } = summarize(entries);
-  const [size, things] = [sizeOf(entries), thingsOf(entries)];
+  const [size, things] = [sizeOf(entries), `${thingOf(entries)}s`];
   const match = matches === null ? [] : [`${matches} of ${entries.length} ${matches === 1 ? "matches" : "match"} the filters`];
   const link = id ? make("a", { class: "open", href: seriesAddress(id), "aria-label": `Open the ${size} ${things} of ${localTime(time)}${things === "slices" ? " as one series" : ""}`, on: { click: () => open(id) } }, "Open") : null;
   const head = make("tr", { role: "row", class: "group-row", "data-id": id },
@@ -83,7 +67,7 @@ function headRow(entries, rows, matches, { open, remove }) {
     cell("number", "–"),
     cell("file", `${size} ${things} sent together`),
     cell("extra", client),
-    cell("act", link, toggleOf(rows), button(entries.length === 1 ? "Delete" : "Delete all", () => remove(entries, head), { class: "quiet", "aria-label": `Delete the ${counted(entries.length, "result")} of ${localTime(time)}` })));
+    cell("act", link, toggleOf(rows), button(entries.length === 1 ? "Delete" : "Delete all", ({ currentTarget }) => remove(entries, head, currentTarget), { class: "quiet", "aria-label": `Delete the ${counted(entries.length, "result")} of ${localTime(time)}` })));
   followOnClick(head, link);
   return head;
 }

@@ -37,9 +37,9 @@ export async function showOpened({ ids, group }, { isNew, back }) {
   try {
     const stored = group ? await loadSeries(group, own.signal) : await Promise.all(ids.map((id) => loadStored(id)));
     if (current !== own) return;
-    const addDelete = (text, entries) => head.append(button(text, () => remove(entries, back), { class: "quiet" }));
+    const addDelete = (text, entries) => head.append(button(text, ({ currentTarget }) => remove(entries, back, currentTarget), { class: "quiet" }));
     if (group) {
-      addDelete("Delete all", stored.outcomes.flatMap(({ entry }) => entry ?? []));
+      addDelete("Delete all", stored.listed);
       showSeries(heading, body, stored);
     } else if (stored.length > 1) opened = showComparison(body, stored);
     else {
@@ -181,9 +181,10 @@ async function analyseAgain(entry, prediction, card, version, act) {
   act.textContent = "Analyse and compare";
 }
 
-async function remove(entries, back) {
-  const text = await deleteResults(entries);
+async function remove(entries, back, control) {
+  const own = current;
+  const text = await deleteResults(entries, control);
   if (!text) return;
-  await back();
+  if (current === own) await back(); // else another result or view is shown
   announce(text);
 }

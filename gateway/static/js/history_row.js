@@ -41,7 +41,7 @@ export const followOnClick = (line, link) => line.addEventListener("click", (eve
   if (!event.target.closest("a, button") && !getSelection().toString()) link?.click();
 });
 
-/** Return the row of an entry; `open(id)` is called before it is opened, `remove(entries, row)` deletes it. */
+/** Return the row of an entry; `open(id)` is called before it is opened, `remove(entries, row, button)` deletes it. */
 export function row(entry, { open, remove }) {
   const version = archiveVersion(entry);
   const { tag, what, isShown } = finding(entry);
@@ -56,7 +56,7 @@ export function row(entry, { open, remove }) {
     cell("file", file && !entry.group_id ? thumbnailOf(file) : null, name ? make("span", { title: name }, shortened(name)) : make("code", { title: `SHA-256 of the image: ${entry.image_sha256}` }, entry.image_sha256.slice(0, 12)),
       entry.explained ? make("span", { class: "small" }, " with heat map") : null),
     cell("extra", entry.client),
-    cell("act", link, button("Delete", () => remove([entry], line), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
+    cell("act", link, button("Delete", ({ currentTarget }) => remove([entry], line, currentTarget), { class: "quiet", "aria-label": `Delete the result of ${time}, ${what}` })));
   followOnClick(line, link);
   return line;
 }

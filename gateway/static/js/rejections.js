@@ -3,6 +3,7 @@
 import { Problem } from "./api.js";
 import { alertReader, button, byId, make, svg } from "./dom.js";
 import { counted } from "./format.js";
+import { pathOf } from "./incoming.js";
 import { thumbnailOf } from "./thumbnails.js";
 
 const WARNING_SIGN = "M12 3 2.5 20h19L12 3zm0 6v5m0 3v.5";
@@ -14,7 +15,7 @@ export function toProblem(error) {
   return new Problem("Something went wrong. Reload the page.", { detail: `Error: ${error?.name ?? "unknown"}.` });
 }
 
-const rejected = new WeakMap(); // item of the list -> file
+const rejected = new WeakMap(); // item of the list -> files
 const UNFIT = new Set(["Out of scope", "Unlike the training images", "Unusable image"]);
 
 /** Whether a problem is one of the image, not of the request: another kind of image may be right. */
@@ -37,9 +38,9 @@ export function describe(problem, subject) {
  * Show a problem; return its element.
  *
  * `retry` repeats what failed, or tries what the button's `text` says; it is offered only where that can help.
- * `file` is what could not be analysed, `subject` names the model, `change` lets the user choose another kind of image.
+ * `file` is what could not be analysed, or `files` of a series; `subject` names the model, `change` lets the user choose another kind of image.
  */
-export function show(name, error, { retry = null, text = "", subject = "", change = null, file = null } = {}) {
+export function show(name, error, { retry = null, text = "", subject = "", change = null, file = null, files = file ? [file] : [] } = {}) {
   const problem = toProblem(error);
   const path = svg("path", { d: WARNING_SIGN, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linejoin": "round", "stroke-linecap": "round" });
   const act = (action) => () => { remove(item); action(); };
@@ -51,17 +52,21 @@ export function show(name, error, { retry = null, text = "", subject = "", chang
       retry && (text || problem.canRetry) ? delayed(button(text || "Try again", act(retry)), text ? 0 : problem.retryAfter) : null,
       button("Dismiss", () => remove(item), { "aria-label": `Dismiss ${name}` })));
   byId("rejection-list").append(item);
-  if (file) rejected.set(item, file);
+  rejected.set(item, files);
   update();
   alertReader(`${name}${subject ? " could not be analysed." : ":"} ${problem.message}`);
   return item;
 }
 
-/** Remove the problems of a file, dropped again or not, which has a result now. */
-export function settle({ name, size, lastModified }) {
+const isSame = (one, other) => one === other || (pathOf(one) === pathOf(other) && one.size === other.size && one.lastModified === other.lastModified);
+
+/** Remove the problems of files, dropped again or not, which have results now. */
+export function settle(...files) {
   for (const item of document.querySelectorAll(".rejection")) {
-    const file = rejected.get(item);
-    if (file?.name === name && file.size === size && file.lastModified === lastModified) item.remove();
+    const own = rejected.get(item) ?? [];
+    if (own.length === 0 || !own.every((one) => files.some((other) => isSame(one, other)))) continue;
+    if (item.contains(document.activeElement)) remove(item);
+    else item.remove();
   }
   update();
 }

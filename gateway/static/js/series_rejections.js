@@ -1,4 +1,7 @@
-// Slices without a result: how many a series may have, and which have the same reason. Pure.
+// Slices without a result or in doubt: how many a series may have, which are counted, and which have the same reason. Pure.
+
+import { doubtText, isDoubtful } from "./domain.js";
+import { counted, isUncertain } from "./format.js";
 
 const MAX_STRETCHES = 8; // that a text names
 
@@ -13,6 +16,33 @@ export const hasOverallResult = (outcomes) => !isMostlyMissing(countMissing(outc
 
 /** Return what has become of outcomes without a result: "could not be analysed", or "deleted". */
 export const missingText = (outcomes) => outcomes.find(({ problem }) => problem)?.absence ?? "could not be analysed";
+
+const isDoubtfulFinding = ({ domain }) => isDoubtful({ status: domain });
+
+/** Return why findings are in doubt: "unusual or uncertain". */
+export function doubtOf(findings) {
+  const areAllDoubtful = findings.every(isDoubtfulFinding);
+  return [doubtText(findings.map(({ domain }) => domain)), areAllDoubtful ? "" : "uncertain"].filter(Boolean).join(" or ");
+}
+
+/**
+ * Count findings, each with the statuses `domain` and `certainty`, and `positive`; `thing` is what one is called.
+ *
+ * Those in doubt are not counted: `total` and `positive` are numbers of the others; `doubtful` and `uncertain` are those
+ * in doubt, `inDoubt` those of both that are positive. `reason` says why there is no result; null if there is one.
+ */
+export function tally(findings, thing, isMask) {
+  const doubtful = findings.filter(isDoubtfulFinding);
+  const uncertain = findings.filter((finding) => !isDoubtfulFinding(finding) && isUncertain({ certainty: { status: finding.certainty } }));
+  const unsure = [...doubtful, ...uncertain];
+  const inDoubt = unsure.filter(({ positive }) => positive);
+  const sure = findings.filter((finding) => !unsure.includes(finding));
+  const positive = sure.filter((finding) => finding.positive).length;
+  let reason = null;
+  if (sure.length === 0) reason = `all ${thing}s are ${doubtOf(unsure)}`;
+  else if (positive === 0 && inDoubt.length > 0) reason = `${counted(inDoubt.length, thing)} ${isMask ? "marked" : "above the cut-off"}, but ${doubtOf(inDoubt)}`;
+  return { total: sure.length, positive, doubtful, uncertain, inDoubt, reason };
+}
 
 /** Return the indices of items that have the same key, the longest list first; those without a key are omitted. */
 export function alike(items, key) {

@@ -8,7 +8,7 @@ import { pathOf } from "./incoming.js";
 import { checkCatalog } from "./prediction.js";
 import { enqueue } from "./queue.js";
 import { remember } from "./recent_files.js";
-import { isUnavailable, show } from "./rejections.js";
+import { isUnavailable, settle, show } from "./rejections.js";
 import { foldersOf, splitSeries } from "./series.js";
 import { analyseSlices } from "./series_request.js";
 import { SeriesResult } from "./series_view.js";
@@ -99,11 +99,12 @@ function submit(stack, model, actions) {
       const version = await findVersion(predictions[0], connect);
       if (version !== null) for (const prediction of predictions) checkCatalog(prediction, version);
       analysed.outcomes.forEach(({ prediction }, index) => remember(prediction?.image.sha256, files[index]));
+      settle(...files);
       const { assurances, prevalence, repair } = model;
       actions.add(new SeriesResult(name, stack, { ...analysed, change: () => actions.reconsider(files) }, version, { assurances, prevalence, repair }));
     } catch (error) {
       if (error.name === "AbortError") return;
-      actions.fail(show(`${name} (${files.length} slices)`, error, { subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) }));
+      actions.fail(show(`${name} (${files.length} slices)`, error, { files, subject: titleOf(model), retry: () => submit(stack, model, actions), change: () => actions.reconsider(files) }));
       if (isUnavailable(error)) connect();
     }
   });

@@ -1,11 +1,10 @@
 // What the results of the slices of one examination say together. Pure.
 
 import { findingName } from "./display.js";
-import { doubtText, isDoubtful } from "./domain.js";
 import { capitalize, counted, cutoff } from "./format.js";
 import { positiveLabel } from "./prediction.js";
 import { foldersOf } from "./series.js";
-import { countMissing, hasOverallResult, missingText } from "./series_rejections.js";
+import { countMissing, doubtOf, hasOverallResult, missingText, tally } from "./series_rejections.js";
 import { verdict } from "./verdict.js";
 
 const TOLERANCE = 0.005; // share by which the volume of the server may differ from the one computed here
@@ -33,7 +32,8 @@ export function volumeOf(stack, outcomes, declared) {
   const unknown = areas.filter((area, index) => area === null && outcomes[index].prediction).length;
   if (missing && (stack.kind !== "stored" || !hasOverallResult(outcomes))) return { reason: `${slices(missing)} of ${outcomes.length} ${missingText(outcomes)}` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
-  if (isMarkedOnlyInDoubt(outcomes)) return { reason: `the marked slices are ${doubtText(doubtsOf(outcomes, isMarked))}` };
+  const { reason } = tallyOf(outcomes);
+  if (reason) return { reason };
   if (stack.kind === "stored" || stack.kind === "frames") return typeof declared?.ml === "number" ? { ml: declared.ml } : { reason: declared?.reason?.replace(/^No volume: |\.$/g, "") ?? "it was not kept" };
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
@@ -45,14 +45,10 @@ export function volumeOf(stack, outcomes, declared) {
   return Math.abs(declared.ml - ml) <= TOLERANCE * Math.max(ml, declared.ml) ? { ml: declared.ml } : { reason: "the server's volume contradicts the slices" };
 }
 
-const isMarked = ({ area }) => Boolean(area?.pixels);
-
-/** Return the statuses of slices that are not like the training images, of those that `isCounted`. */
-const doubtsOf = (outcomes, isCounted = () => true) => outcomes.flatMap(({ prediction }) => (prediction && isDoubtful(prediction.domain) && isCounted(prediction) ? prediction.domain.status : []));
-
-const countDoubtful = (outcomes, isCounted) => doubtsOf(outcomes, isCounted).length;
-
-const isMarkedOnlyInDoubt = (outcomes) => countDoubtful(outcomes, isMarked) > 0 && outcomes.every(({ prediction }) => !prediction || !isMarked(prediction) || isDoubtful(prediction.domain));
+const tallyOf = (outcomes, thing = "slice") => {
+  const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
+  return tally(predictions.map(({ domain, certainty, positive }) => ({ domain: domain?.status, certainty: certainty?.status, positive })), thing, predictions.some(({ area }) => area));
+};
 
 /** Return the volume and how it was measured, in a sentence or two. */
 export function volumeText(stack, outcomes, declared) {
@@ -62,9 +58,9 @@ export function volumeText(stack, outcomes, declared) {
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
   const distance = () => (stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`);
   const source = stack.kind === "stored" ? "as measured when the slices were sent" : stack.kind === "frames" ? "from the areas and the positions of the frames" : `from the areas and ${distance()}`;
-  const doubts = doubtsOf(outcomes, isMarked);
+  const { inDoubt } = tallyOf(outcomes);
   const deleted = outcomes.filter(({ absence }) => absence).length;
-  return `Marked volume (not validated): ${millilitres(ml)}, ${source}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${deleted ? ` It includes ${slices(deleted)} whose ${deleted === 1 ? "result is" : "results are"} deleted.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
+  return `Marked volume (not validated): ${millilitres(ml)}, ${source}.${inDoubt.length ? ` It includes ${slices(inDoubt.length)} ${doubtOf(inDoubt)}.` : ""}${deleted ? ` It includes ${slices(deleted)} whose ${deleted === 1 ? "result is" : "results are"} deleted.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
 }
 
 /** Return the notes about single images once each, with the number of images. */
@@ -132,41 +128,39 @@ export function headline(outcomes, version, thing = "slice") {
 /** Return the verdict on slices that all have a result; `thing` is what they are called. */
 function claim(outcomes, version, thing) {
   const [{ prediction: first }] = outcomes;
-  const total = slices(outcomes.length, thing);
-  const doubtful = countDoubtful(outcomes);
-  const inDoubt = countDoubtful(outcomes, isMarked);
-  const doubt = (isCounted) => doubtText(doubtsOf(outcomes, isCounted));
-  if (doubtful === outcomes.length) return { kind: "doubtful", text: `No result: all ${thing}s are ${doubt()}` };
-  if (isMarkedOnlyInDoubt(outcomes)) return { kind: "doubtful", text: `No result: the ${inDoubt === 1 ? "marked slice is" : `${inDoubt} marked slices are`} ${doubt(isMarked)}` };
-  const marked = outcomes.filter((outcome) => sliceState(outcome, version).marked).length - inDoubt;
-  if (!first.area) return { kind: "ranked", text: first.positive === null ? total : `${marked} of ${total} above the ${cutoff(first.threshold)} cut-off` };
+  const { total, positive, doubtful, uncertain, inDoubt, reason } = tallyOf(outcomes, thing);
+  if (reason) return { kind: doubtful.length ? "doubtful" : "uncertain", text: `No result: ${reason}` };
+  const all = slices(total, thing);
+  const unsure = [...doubtful, ...uncertain];
+  const without = unsure.length ? `; ${unsure.length} ${doubtOf(unsure)}, not counted` : "";
+  if (!first.area) return { kind: "ranked", text: `${first.positive === null ? all : `${positive} of ${all} above the ${cutoff(first.threshold)} cut-off`}${without}` };
   const finding = findingName(version, version?.positive ?? positiveLabel(first) ?? first.label);
-  if (marked) return { kind: "positive", text: `${capitalize(finding)} marked on ${marked} of ${total}${inDoubt ? `, and on ${inDoubt} ${doubt(isMarked)}` : ""}` };
-  return { kind: "negative", text: `No ${finding} marked on any of ${total}${doubtful ? `, ${doubtful} of them ${doubt()}` : ""}` };
+  if (positive) return { kind: "positive", text: `${capitalize(finding)} marked on ${positive} of ${all}${inDoubt.length ? `, and on ${inDoubt.length} ${doubtOf(inDoubt)}` : without}` };
+  return { kind: "negative", text: `No ${finding} marked on any of ${all}${without}` };
 }
 
 /** Return what limits the count, in sentences: slices that are uncertain or not like the training images. */
 export function limits(outcomes, hasVolume, thing = "slice") {
-  const predictions = outcomes.flatMap(({ prediction }) => prediction ?? []);
-  const isMask = predictions.some(({ area }) => area);
-  const doubtful = countDoubtful(outcomes);
-  const uncertain = predictions.filter(({ certainty, domain }) => certainty?.status === "uncertain" && !isDoubtful(domain)).length;
+  const isMask = outcomes.some(({ prediction }) => prediction?.area);
+  const { doubtful, uncertain } = tallyOf(outcomes);
+  const are = ({ length }) => `${slices(length, thing)} ${length === 1 ? "is" : "are"}`;
   return [
-    doubtful ? `${slices(doubtful, thing)} ${doubtful === 1 ? "is" : "are"} ${doubtText(doubtsOf(outcomes))}; the model may be wrong there. ${isMask ? `Not counted as marked; compare ${doubtful === 1 ? "it" : "them"} first.` : "Not counted as above the cut-off."}` : null,
-    uncertain ? `${slices(uncertain, thing)} ${uncertain === 1 ? "is" : "are"} uncertain, and not counted.` : null,
+    doubtful.length ? `${are(doubtful)} ${doubtOf(doubtful)}; the model may be wrong there. Not counted${isMask ? `; compare ${doubtful.length === 1 ? "it" : "them"} first` : ""}.` : null,
+    uncertain.length ? `${are(uncertain)} uncertain, and not counted.` : null,
     isMask || thing === "image" ? null : "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     hasVolume ? "The volume was not validated: it adds up the marks of single slices." : null,
   ].filter(Boolean);
 }
 
 /**
- * Return the index of the slice to show first: the one with the largest value, of those marked if there are any. If all
- * values are 0, the one with a result that is nearest to the middle.
+ * Return the index of the slice to show first: the one with the largest value, of those marked if there are any, and not
+ * in doubt if possible. If all values are 0, the one with a result that is nearest to the middle.
  */
 export function firstShown(states) {
   const all = states.map((state, index) => ({ state, index })).filter(({ state }) => state.value !== null);
   const marked = all.filter(({ state }) => state.marked);
+  const claimed = marked.filter(({ state }) => hasClaim(state));
   const middle = Math.floor(states.length / 2);
   const rank = (one, other) => one.state.value - other.state.value || (one.state.value ? 0 : Math.abs(other.index - middle) - Math.abs(one.index - middle));
-  return (marked.length ? marked : all).reduce((one, other) => (rank(one, other) < 0 ? other : one)).index;
+  return [claimed, marked, all].find(({ length }) => length > 0).reduce((one, other) => (rank(one, other) < 0 ? other : one)).index;
 }

@@ -9,7 +9,7 @@ import { capitalize, percent } from "./format.js";
 import { showCard } from "./model_card.js";
 import { colourize, toPng } from "./pictures.js";
 import { positiveLabel } from "./prediction.js";
-import { show } from "./rejections.js";
+import { isUnfit, show } from "./rejections.js";
 import { document as wholeDocument, table } from "./series_downloads.js";
 import { legendText, oddSlices, rejectionNotice } from "./series_notes.js";
 import { SlicePictures } from "./series_pictures.js";
@@ -73,7 +73,8 @@ export class SeriesResult {
     const limited = limits(this.outcomes, ml !== undefined, this.thing);
     const odd = oddSlices(this.states, this.outcomes, this.thing, (indices) => this.strip.go(indices.find((index) => index > this.strip.index) ?? indices[0]));
     const isPositive = this.states.some((state) => state.kind === "positive");
-    const step = kind === "doubtful" ? kind : isPositive ? "positive" : "negative";
+    const isMissing = rest && this.states.some(hasClaim) && !this.outcomes.some(({ problem }) => problem && isUnfit(problem)); // deleted, or a technical failure
+    const step = ["doubtful", "uncertain"].includes(kind) && !isMissing ? kind : isPositive ? "positive" : "negative";
     const notes = warnings(this.stack, this.outcomes);
     const facts = make("div", { class: "facts" },
       warning ? make("p", { class: "warning" }, make("strong", {}, "Warning: "), warning) : null,
@@ -85,7 +86,7 @@ export class SeriesResult {
     return make("li", { class: `panel result result-${kind} series` },
       make("div", { class: "result-head" },
         make("div", {}, make("h3", { tabindex: "-1" }, this.name), make("p", { class: "small" }, `${this.outcomes.length} ${this.thing}s, read as ${this.modelName}`)),
-        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding" }[kind] ?? "label" }, text)),
+        make("div", { class: `verdict verdict-${kind}` }, sign, make("p", { class: { positive: "label marked", doubtful: "no-finding", uncertain: "no-finding" }[kind] ?? "label" }, text)),
         rest ? rejectionNotice(this.outcomes, rest, this.thing, this.change) : null,
         this.isMask && !rest ? make("p", { class: "volume" }, volumeText(this.stack, this.outcomes, this.volume), ml === undefined ? null : " Do not measure with it.") : null,
         notes.length ? make("ul", { class: "warning series-warnings" }, notes.map((note) => make("li", {}, note))) : null),

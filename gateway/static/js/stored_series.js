@@ -19,7 +19,7 @@ const DELETED = { problem: new Problem("The result of this slice is deleted.", {
 
 /**
  * Load the results of a group: an outcome for each image that was sent, with its `entry`; pictures and masks are loaded
- * when they are shown. `prediction` and `entry` are those of the first result. Throws a Problem.
+ * when they are shown. `prediction` and `entry` are those of the first result, `listed` has all entries. Throws a Problem.
  */
 export async function loadSeries(groupId, signal) {
   const listed = await loadEntries(groupId, signal);
@@ -34,7 +34,7 @@ export async function loadSeries(groupId, signal) {
   const served = await findVersion(prediction, connect);
   const version = archiveVersion(entry) === null ? null : served;
   if (version) for (const outcome of outcomes) if (outcome.prediction) checkCatalog(outcome.prediction, version);
-  return { outcomes, version, volume: entry.volume, time: entry.time, prediction, entry };
+  return { listed, outcomes, version, volume: entry.volume, time: entry.time, prediction, entry };
 }
 
 async function loadEntries(groupId, signal) {

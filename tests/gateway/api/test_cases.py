@@ -87,3 +87,6 @@ def test_an_empty_setting_is_no_loop_and_an_invalid_one_an_error() -> None:
     assert PacsLoop.from_settings(Settings.read(pacs="")) is None
     with pytest.raises(SettingsError, match=r"^RADSERVE_GATEWAY_PACS: "):
         Settings.read(pacs="127.0.0.1:8095")
+    with pytest.raises(SettingsError, match="no user name or password") as caught:
+        Settings.read(pacs="http://someone:hidden@127.0.0.1:8095")
+    assert "hidden" not in str(caught.value)

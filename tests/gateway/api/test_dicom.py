@@ -114,7 +114,9 @@ def test_the_slices_of_a_series_are_one_segmentation_and_a_picture_of_the_larges
     rejection = {"status": 422, "title": "Unusable", "detail": "no image"}
     drawn: list[ModelRequest] = []
 
-    def script(request: ModelRequest, marked: int = 3, picture: ModelResponse = PICTURE) -> ModelResponse:
+    def script(
+        request: ModelRequest, marked: int = 3, picture: ModelResponse = PICTURE, statuses: tuple[str, ...] = ()
+    ) -> ModelResponse:
         if request.accept.startswith("image/png"):
             drawn.append(request)
             return picture
@@ -124,6 +126,8 @@ def test_the_slices_of_a_series_are_one_segmentation_and_a_picture_of_the_larges
             document(examples.segmentation(content, mask, [0.5, 0.75], repair="invert"), "slices")
             for content, mask in pairs
         ]
+        for result, status in zip(results, statuses, strict=False):
+            result["domain"] = {"score": 1, "percentile": 99, "status": status, "mode": "strict"}
         pixels = int(sum(mask.sum() for mask in shown))
         volume = {"slices": 4, "positive_slices": min(marked, 2), "pixels": pixels, "reason": "a slice was rejected"}
         return json_response({"predictions": [*results, rejection], "volume": volume})
@@ -149,8 +153,14 @@ def test_the_slices_of_a_series_are_one_segmentation_and_a_picture_of_the_larges
         "invert",
     )
     assert dcmread(BytesIO(request("application/dicom; type=sc").content)).Modality == "OT"
-    unlike = json_response({"status": 422, "title": "x", "detail": "unlike"}, 422, "application/problem+json")
-    assert [item.Modality for item in parts(request(ALL, picture=unlike))] == ["SR", "SEG"]
+    for status, tries in ((422, 2), (503, 1)):
+        drawn.clear()
+        failed = json_response({"status": status, "title": "x", "detail": "x"}, status, "application/problem+json")
+        assert [item.Modality for item in parts(request(ALL, picture=failed))] == ["SR", "SEG"]
+        assert [item.body for item in drawn] == [slices[1], slices[0]][:tries]
+    drawn.clear()
+    assert len(parts(request(ALL, statuses=("normal", "unusual", "normal")))) == 3
+    assert [item.body for item in drawn] == [slices[0]]
     assert [item.Modality for item in parts(request(ALL, marked=0))] == ["SR", "SEG"]
     assert request("application/dicom; type=sc", marked=0).status_code == 406
 

@@ -68,6 +68,8 @@ def test_cases_are_explained_filtered_resent_and_refreshed(opened: Opener, conne
     assert job is not None
     loop.queue.finish(job, "done")
     expect(rows).to_have_count(1)  # without a click
+    page.evaluate("location.hash = '#cases?state=bogus'")
+    expect(rows).to_have_count(5)
     page.get_by_role("link", name="Analyse").click()
     expect(page.get_by_role("heading", name="PACS cases")).to_be_hidden()
 
@@ -81,7 +83,9 @@ def test_all_failed_cases_are_resent_and_a_failure_to_do_so_is_shown(
     image.rename(image.with_suffix(".away"))
     resend = page.get_by_role("button", name="Resend all failed")
     resend.click()
-    expect(page.locator("#cases-message")).to_have_text("Not sent again: The image of job 3 is missing; send it again.")
+    expect(page.locator("#cases-message")).to_have_text("0 cases in the queue again. Those that still failed say why.")
+    expect(page.locator("#cases-rows")).to_contain_text("The image is missing; send it again.")
+    expect(resend).to_be_focused()
     image.with_suffix(".away").rename(image)
     resend.click()
     expect(page.locator("#cases-message")).to_have_text("1 case in the queue again.")

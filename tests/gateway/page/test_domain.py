@@ -148,9 +148,22 @@ def test_a_repair_is_offered_once(page: Page) -> None:
     page.get_by_role("button", name="Turn by 90 degrees and analyse again").click()
     again = page.locator(".rejection").filter(has_text="film.png (turned by 90 degrees to the left)")
     expect(again.get_by_role("button")).to_have_text(["Choose another kind of image", "Dismiss"])
+    expect(again).to_contain_text("still unlike the training images")
     expect(again).to_contain_text(
         "after it was turned by 90 degrees to the left, so it probably shows another body part"
     )
+
+
+def test_reasons_of_a_repaired_image_do_not_contradict_its_status(page: Page) -> None:
+    texts = page.evaluate(
+        """async domains => {
+            const { reasonText } = await import("/js/domain.js");
+            return domains.map((domain) => reasonText(domain, null, "rotate-180"));
+        }""",
+        [UNUSUAL, UNLIKE | {"near": True}],
+    )
+    assert texts[0].startswith("It may be of the right kind")
+    assert texts[1].startswith("It is just beyond the limit, so it may be a good image")
 
 
 def test_a_server_that_only_warns_shows_an_unlike_image_without_a_finding(page: Page) -> None:

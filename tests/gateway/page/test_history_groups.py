@@ -1,6 +1,7 @@
 """History: the results of one request, such as the slices of a series, are one row."""
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -133,7 +134,9 @@ def test_a_page_of_the_history_counts_requests(opened: Opener, static_gateway: G
 
     def respond(route: Route) -> None:
         queries.append(route.request.url.partition("?")[2])
-        route.fulfill(json={"results": [*entries[::-1], entry()], "next": "cursor"})
+        is_deleted = "" in queries and "cursor=" in queries[-1]
+        results = [] if is_deleted else [*entries[::-1], entry()]
+        route.fulfill(json={"results": results, "next": "cursor"})
 
     def prepare(page: Page) -> None:
         script(page)
@@ -157,6 +160,12 @@ def test_a_page_of_the_history_counts_requests(opened: Opener, static_gateway: G
     page.evaluate("import('/js/service.js').then(({ connect }) => connect())")
     expect(row).to_contain_text(SLICE)
 
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name=re.compile("Delete the result")).last.click()  # the last one of the page
+    expect(page.locator("#page-count")).to_have_text("Page 1")
+    expect(page.locator("#announcement")).to_have_text("Result deleted.")
+    expect(row).to_be_visible()
+
 
 def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findings(
     opened: Opener, static_gateway: Gateway
@@ -179,7 +188,7 @@ def test_only_results_of_one_request_are_grouped_and_doubtful_ones_are_no_findin
         ["Above the cut-off on 1 of 2; 1 unlike the training images, not counted; 1 uncertain, not counted"],
         ["No result: all slices are unusual"],
         ["No result: all images are unlike the training images or uncertain"],
-        ["No result: 1 above the cut-off, but unlike the training images"],
+        ["No result: 1 image above the cut-off, but unlike the training images"],
         ["2 results"],
         *([["Above the cut-off on 0 of 1"] * 2] * 2),
         ["Above the cut-off on 1 of 3; 1 of 4 rejected or deleted"],

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from handlers.colour_map import heat_colour
 from tests.gateway.page.conftest import Opener
@@ -72,6 +72,26 @@ def test_the_start_says_which_models_check_their_images(opened: Opener, static_g
     check = "No image check: other images get a result, too"
     expect(page.get_by_role("button", name=CHEST, exact=True)).not_to_contain_text(check)
     expect(page.get_by_role("button", name=PHOTOGRAPH, exact=True)).to_contain_text(check)
+
+
+SETTLED = """async () => {
+    const { Problem } = await import("/js/api.js");
+    const { settle, show } = await import("/js/rejections.js");
+    const options = { lastModified: 1 };
+    const [one, same, other] = ["a/1.dcm", "a/1.dcm", "b/1.dcm"].map((path) =>
+        Object.defineProperty(new File(["x"], "1.dcm", options), "webkitRelativePath", { value: path }));
+    const left = () => [...document.querySelectorAll("#rejection-list h3")].map((heading) => heading.textContent);
+    show("one", new Problem("x", { canRetry: false }), { files: [one] });
+    show("series", new Problem("x", { canRetry: false }), { files: [one, other] }).querySelector("button").focus();
+    show("request", new Problem("x", { canRetry: false }));
+    const states = [other, same].map((file) => { settle(file); return left(); });
+    settle(one, other);
+    return [...states, left(), document.activeElement.textContent];
+}"""
+
+
+def test_a_result_removes_the_problems_of_its_own_files_only(modules: Page) -> None:
+    assert modules.evaluate(SETTLED) == [["one", "series", "request"], ["series", "request"], ["request"], "Dismiss"]
 
 
 TEXTS = """async () => {

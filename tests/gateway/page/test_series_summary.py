@@ -49,13 +49,14 @@ def rated(probability: float, **changes: Any) -> dict[str, Any]:
 def test_summary_names_what_limits_it(modules: Page) -> None:
     doubtful: dict[str, Any] = {"domain": {"mode": "warn", "status": "unlike", "percentile": 99.9}}
     uncertain: dict[str, Any] = {"certainty": {"status": "uncertain", "prediction_set": [], "level": 0.9}}
+    unusual: dict[str, Any] = {"domain": {"mode": "strict", "status": "unusual", "percentile": 98}}
     version = {"positive": "tumour", "display": {"finding": "tumour"}}
     damaged = {"problem": {"message": "Damaged"}}
     even = [at(str(z), z) for z in (0, 4, 12, 16)]
     uneven = [at(str(z), z) for z in (0, 4, 8, 13.4, 17.4)]
     twice = [at("a", 0), at("b", 4), at("c", 4)]
     turned = [item("a", position=[0, 0, 9], orientation=[0, 1, 0, 0, 0, 1], instance=2), at("b", 0)]
-    bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd, half, ended = modules.evaluate(
+    *texts, unsure, strange, largest = modules.evaluate(
         SAID,
         [
             [even, [marked(0, notes=["Equal."]), marked(1000), marked(500), marked(0, **doubtful)], version],
@@ -71,10 +72,14 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
             [even, [rated(0.9, **doubtful)] * 4, None],
             [even, [damaged, marked(0), damaged, marked(0)], version],
             [even, [rated(0.2), damaged, damaged, damaged], None],
+            [even, [rated(0.7, **uncertain)] * 2, None],
+            [even, [rated(0.9, **unusual), rated(0.1)], None],
+            [even, [marked(900, **unusual), marked(20), marked(0)], version],
         ],
     )
+    bridged, varied, equal, skewed, rating, nothing, partial, unlike, some, empty, odd, half, ended = texts
     assert bridged == {
-        "headline": "Tumour marked on 2 of 4 slices",
+        "headline": "Tumour marked on 2 of 3 slices; 1 unlike the training images, not counted",
         "kind": "positive",
         "rest": None,
         "first": 1,
@@ -82,10 +87,7 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "1 slice of the stack is missing; the volume bridges the gap.",
         "warnings": ["Equal. (1 slice)", "1 slice seems to be missing: between slices 2 and 3."],
         "limits": [
-            (
-                "1 slice is unlike the training images; the model may be wrong there. "
-                "Not counted as marked; compare it first."
-            ),
+            ("1 slice is unlike the training images; the model may be wrong there. Not counted; compare it first."),
             "The volume was not validated: it adds up the marks of single slices.",
         ],
     }
@@ -101,10 +103,12 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
         "The slices are not parallel.",
         "The slices are ordered by instance number: the files state no common position.",
     ]
-    assert rating["headline"] == "1 of 4 slices above the 50% cut-off"
+    assert rating["headline"] == (
+        "1 of 2 slices above the 50% cut-off; 2 unlike the training images or uncertain, not counted"
+    )
     assert rating["first"] == 3
     assert rating["limits"] == [
-        "1 slice is unlike the training images; the model may be wrong there. Not counted as above the cut-off.",
+        "1 slice is unlike the training images; the model may be wrong there. Not counted.",
         "1 slice is uncertain, and not counted.",
         "Only single slices were validated: nothing follows from the count for the examination as a whole.",
     ]
@@ -118,16 +122,19 @@ def test_summary_names_what_limits_it(modules: Page) -> None:
     assert ended["rest"] == "0 of 1 analysed slice above the 50% cut-off."
     assert (unlike["kind"], unlike["headline"]) == (
         "doubtful",
-        "No result: the 3 marked slices are unlike the training images",
+        "No result: 3 slices marked, but unlike the training images",
     )
-    assert unlike["volume"] == "No volume: the marked slices are unlike the training images."
+    assert unlike["volume"] == "No volume: 3 slices marked, but unlike the training images."
     assert (some["kind"], some["headline"]) == (
         "positive",
-        "Tumour marked on 2 of 4 slices, and on 1 unlike the training images",
+        "Tumour marked on 2 of 3 slices, and on 1 unlike the training images",
     )
     assert "11.0 ml, from the areas and a slice distance of 4 mm. It includes 1 slice unlike" in some["volume"]
-    assert empty["headline"] == "No tumour marked on any of 4 slices, 1 of them unlike the training images"
+    assert empty["headline"] == ("No tumour marked on any of 3 slices; 1 unlike the training images, not counted")
     assert (odd["kind"], odd["headline"]) == ("doubtful", "No result: all slices are unlike the training images")
+    assert (unsure["kind"], unsure["headline"]) == ("uncertain", "No result: all slices are uncertain")
+    assert (strange["kind"], strange["headline"]) == ("doubtful", "No result: 1 slice above the cut-off, but unusual")
+    assert (largest["first"], largest["headline"]) == (1, "Tumour marked on 1 of 2 slices, and on 1 unusual")
 
 
 TABLE = """async ([items, outcomes]) => {

@@ -172,6 +172,8 @@ def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static
         step.click()
         expect(card.locator(".place")).to_have_text(f"{place} of 32")
     assert faults(page) == []
+    advice = card.get_by_text("analyse the original file")
+    expect(advice).to_be_visible()
     notice.get_by_role("button", name="Choose another kind of image").click()
     expect(page.locator("#waiting")).to_contain_text("32 files")
 

@@ -453,7 +453,7 @@ def test_addresses_and_differences_are_exact(opened: Opener, kept: Stored) -> No
             "+2.5 percentage points.",
         ),
         "one has the marked share of the image, the other the probability of a.",
-        *["at least one result has no finding."] * 2,
+        *["at least one image has no result."] * 2,
     ]
     assert outcome["warnings"] == [
         [],

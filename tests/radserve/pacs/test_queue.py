@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.orthanc import SERIES, film
-from radserve.errors import PacsUnavailableError
+from radserve.errors import PacsError, PacsUnavailableError
 from radserve.pacs import header as headers
 from radserve.pacs.intake import Intake
 from radserve.pacs.queue import Job, Queue, pause_after
@@ -149,6 +149,21 @@ def _claim_when_due(queue: Queue) -> Job:
     while (job := queue.claim()) is None:
         pass
     return job
+
+
+def test_a_missing_image_keeps_no_other_job_from_being_sent_again(queue: Queue) -> None:
+    for number in (1, 2):
+        add(queue, number)
+        job = claim(queue)
+        queue.finish(job, "dead", "reason")
+        if number == 1:
+            (queue.images / job.file).unlink()
+    assert queue.resend() == 1
+    missing, again = queue.jobs()[::-1]
+    assert (missing.state, missing.reason) == ("dead", "The image is missing; send it again.")
+    assert again.state == "received"
+    with pytest.raises(PacsError, match="is missing"):
+        queue.resend(missing.id)
 
 
 def test_pauses_double_up_to_the_longest() -> None:
