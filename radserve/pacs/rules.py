@@ -1,5 +1,6 @@
 """Rules: which model an image is sent to, and why."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,16 @@ from pydicom.dataset import Dataset
 from radserve.pacs import header as headers
 from radserve.pacs.settings import Age, Rule
 
-_SHOWN: Final = ("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex")
+_SHOWN: Final = frozenset(
+    (
+        *("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex", "Modality", "SOPClassUID", "ImageType"),
+        *("BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType", "Rows"),
+        *("Columns", "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "NumberOfFrames"),
+        *("Manufacturer", "ManufacturerModelName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType"),
+        *("MagneticFieldStrength", "SliceThickness", "RepetitionTime", "EchoTime", "KVP", "BurnedInAnnotation"),
+    )
+)
+"""Attributes whose values reasons quote: those of others, such as AccessionNumber, may name the patient."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +92,16 @@ def _findings(rule: Rule, header: Dataset) -> Iterator[Finding]:
 
 def _attribute(keyword: str, wanted: Sequence[str], values: Sequence[str]) -> Finding:
     met = bool({value.strip().upper() for value in wanted} & set(values or ("",)))
-    if keyword.startswith("Patient") and keyword not in _SHOWN:  # reasons are shown on the dashboard
+    if keyword not in _SHOWN:  # reasons are shown on the dashboard
         return Finding(met, f"{keyword} {'matches' if met else 'does not match'}")
     choice = " or ".join(value or "absent" for value in wanted)
     value = " and ".join(values) or "absent"
     return Finding(met, f"{keyword} is {value}" + ("" if met else f", not {choice}"))
+
+
+def quotes_patient(reason: str) -> bool:
+    """Return whether a reason, of an earlier release, quotes an attribute that may name the patient."""
+    return not _SHOWN.issuperset(re.findall(r"[:;] (\w+) is ", reason.replace("age is unknown", "")))
 
 
 def _age(wanted: Age, age: float | None) -> Finding:
