@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
@@ -31,7 +32,7 @@ from radserve.schema.domain import Repair
 from radserve.schema.explanation import Explanation
 from radserve.schema.problem import ProblemDetails, RejectedImage
 from radserve.schema.requested_image import RequestedImage
-from radserve.schema.response import RESULT, AnyItem, ResultList
+from radserve.schema.response import RESULT, AnyItem, ResultList, image_indices
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +128,12 @@ def require_images(results: Sequence[AnyItem], request: ModelRequest, body: Requ
         repair = cast("Repair | None", request.repair or image.repair)
         waiting[image.name].append(RequestedImage(request.model, request.version, image.sha256, repair))
     try:
-        for result in results:
-            images = waiting[result.name]
-            requested = images.popleft() if images else RequestedImage(request.model, request.version, None)
+        last = -1
+        for result, index in zip(results, image_indices(results), strict=True):
+            if index != last:  # else, a further frame of the same image
+                images = waiting[result.name]
+                requested = images.popleft() if images else RequestedImage(request.model, request.version, None)
+            last = index
             if not isinstance(result, RejectedImage):
                 requested.require(result)
         if missing := sum(map(len, waiting.values())):
@@ -165,7 +169,7 @@ def is_prediction(item: Document) -> bool:
 def annotate(document: Document, names: Sequence[str | None], time: datetime) -> Document:
     """Return the document with an id and time in each prediction, and the names of files that have one."""
     items = predictions(document)
-    file_names = names if len(names) == len(items) else [None] * len(items)
+    file_names = _file_names(items, names)
     ids = sorted(new_id() for _ in items)  # in the order of the images, also within a millisecond
     annotated = []
     for item, file_name, result_id in zip(items, file_names, ids, strict=True):
@@ -173,6 +177,15 @@ def annotate(document: Document, names: Sequence[str | None], time: datetime) ->
         extra: Document = {"id": result_id, "time": format_time(time)} if is_prediction(item) else {}
         annotated.append(extra | ({"filename": name} if name else {}) | item)
     return document | {"predictions": annotated} if items is document.get("predictions") else annotated[0]
+
+
+def _file_names(items: Sequence[Document], names: Sequence[str | None]) -> list[str | None]:
+    """Return the name of the file of each item; None if it is unknown which. Frames of one file share its name."""
+    numbers = [item.get("image", item).get("frame") or 1 for item in items]
+    indices = list(accumulate(int(number == 1) for number in numbers))
+    if not indices or indices[-1] != len(names):
+        return [None] * len(items)
+    return [names[index - 1] for index in indices]
 
 
 def identify(document: Document, results: Mapping[str, Result]) -> Document:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers import repair, second_pass, suitability
+from handlers.dicom.multi_frame import Frame
 from handlers.domain.assessment import Assessment
 from handlers.domain.detector import Detector
 from handlers.engine import Engine
@@ -28,7 +29,7 @@ from handlers.scope import scope
 from handlers.scope.scope import NO_ASSURANCES, Assurances, Report
 from handlers.tracing import Trace, stage
 
-EncodedImage = bytes | RawSamples | RequestError
+EncodedImage = bytes | RawSamples | Frame | RequestError
 """An image as extracted from a request, or the error in its place."""
 ImageRequest = tuple[EncodedImage, Limits, Trace, Assurances, Repair | None]
 """An image, with the limits, the trace, the assurances and the repair of its request."""
@@ -80,7 +81,7 @@ class Pipeline:
 
     def prepare(
         self,
-        data: bytes | RawSamples,
+        data: bytes | RawSamples | Frame,
         limits: Limits | None = None,
         trace: Trace | None = None,
         assurances: Assurances = NO_ASSURANCES,
@@ -95,14 +96,14 @@ class Pipeline:
             )
         with stage("decode", [trace]):
             if isinstance(data, RawSamples):
-                image, encoded = raw.decode(data, spec), data.data
+                image = raw.decode(data, spec)
             else:
                 least = at_least(spec)
                 least = least[::-1] if requested is not None and requested.swaps_sides else least
-                image, encoded = decode(data, limits, least), data
+                image = decode(data, limits, least)
             image = repair.apply(image, requested)
         with stage("preprocess", [trace]):
-            sha256 = hashlib.sha256(encoded).hexdigest()
+            sha256 = _sha256(data)
             required = frozenset[str]() if sha256 == self.exempt else self.required
             report = scope.check(self.recipe.scope, image.statements, assurances, required)
             suitability.check(image, spec, self.recipe.scope.enlargement)
@@ -220,6 +221,13 @@ def attempt(
         raise
     except Exception as error:  # noqa: BLE001 - logged with the request
         return _server_error(error, activity, without_messages(error))
+
+
+def _sha256(data: bytes | RawSamples | Frame) -> str:
+    """Return the digest of the bytes that were sent."""
+    if isinstance(data, Frame):
+        return data.source.sha256
+    return hashlib.sha256(data.data if isinstance(data, RawSamples) else data).hexdigest()
 
 
 def model_error(error: Exception) -> RequestError:

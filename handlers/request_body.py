@@ -8,9 +8,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from itertools import chain, repeat
+from typing import Any, Final, TypeVar
 
 from handlers import repair
+from handlers.dicom import reader
+from handlers.dicom.budgeted_stream import ReadBudget
+from handlers.dicom.multi_frame import Frame, MultiFrame
 from handlers.errors import BadRequestError, ContentTooLargeError, RequestError, UnsupportedMediaTypeError
 from handlers.formats import zip as zip_archive
 from handlers.formats.image import Budget, Limits
@@ -18,6 +22,8 @@ from handlers.formats.raw import RawSamples
 from handlers.repair import Repair
 from handlers.scope import assurances
 from handlers.scope.scope import NO_ASSURANCES, Assurances
+
+_Item = TypeVar("_Item")
 
 _MEMBER: Final = b"\x1f\x8b\x08"
 """First bytes of each member of a gzip body (RFC 1952, section 2.3.1)."""
@@ -30,6 +36,9 @@ _COMMAS_PER_IMAGE: Final = 16
 """Most commas of a JSON body for each image that the limit allows; an image has two, one of them in its data URL, and
 its assurances have ten."""
 
+_COUNTING_READS: Final = 200_000
+"""Reads that counting the frames of all images may take together: a second. Those of 160 slices take a tenth."""
+
 _USAGE: Final = (
     'Send the image, or a zip of images, as the body (curl -T film.jpg URL), or JSON: {"image": "<base64>"} '
     'or {"instances": [{"b64": "<base64>"}, ...]}.'
@@ -41,8 +50,8 @@ class RequestBody:
     """Images of one request, and what the client states about each."""
 
     # encoded, in order; an error in place of each that cannot be extracted
-    images: tuple[bytes | RawSamples | RequestError, ...]
-    several: bool = False  # whether the client sent a list, so that the response is a list
+    images: tuple[bytes | RawSamples | Frame | RequestError, ...]
+    several: bool = False  # whether the client sent a list or several frames, so that the response is a list
     names: tuple[str, ...] = ()  # file names of the images of a zip
     assurances: Assurances = NO_ASSURANCES  # for all images
     each: tuple[Assurances, ...] = ()  # for each image, those for all included; empty if there are none
@@ -93,7 +102,31 @@ def read(fields: Mapping[str, Any], headers: Mapping[str, str], limits: BodyLimi
     content = _part(fields, headers) if media == "multipart/form-data" else fields.get("body", fields.get("data"))
     requested = repair.parse(headers.get(repair.HEADER) or None)
     body = _assured(_content(content, headers, limits), assurances.from_header(headers.get(assurances.HEADER, "")))
-    return replace(body, repair=repair.merge(requested, body.repair))
+    return _split_frames(replace(body, repair=repair.merge(requested, body.repair)), limits)
+
+
+def _split_frames(body: RequestBody, limits: BodyLimits) -> RequestBody:
+    """Replace each DICOM object with several frames by its frames, in order."""
+    budget = ReadBudget(_COUNTING_READS)
+    counts = [reader.count_frames(image, budget) if isinstance(image, bytes) else 1 for image in body.images]
+    if max(counts, default=1) == 1:
+        return body
+    if sum(counts) > limits.images:
+        raise ContentTooLargeError(
+            f"The images of this request have {sum(counts)} frames together, as NumberOfFrames declares; the limit is "
+            f"{limits.images}. Send fewer frames in one request."
+        )
+    images = [
+        MultiFrame(image, count).frames if isinstance(image, bytes) and count > 1 else (image,)
+        for image, count in zip(body.images, counts, strict=True)
+    ]
+    names, each = _repeated(body.names, counts), _repeated(body.each, counts)
+    return replace(body, images=tuple(chain(*images)), several=True, names=names, each=each)
+
+
+def _repeated(items: tuple[_Item, ...], counts: list[int]) -> tuple[_Item, ...]:
+    """Repeat each item; there may be none."""
+    return tuple(chain(*map(repeat, items, counts)))
 
 
 def _assured(body: RequestBody, more: Assurances) -> RequestBody:

@@ -64,7 +64,8 @@ def checks_document(prepared: PreparedImage) -> dict[str, Any]:
 def image_document(prepared: PreparedImage) -> dict[str, Any]:
     """Return the description of the decoded image, part of every prediction."""
     image = prepared.image
-    return {"format": image.format, "width": image.width, "height": image.height, "sha256": prepared.sha256}
+    document = {"format": image.format, "width": image.width, "height": image.height, "sha256": prepared.sha256}
+    return document if image.frame is None else document | {"frame": image.frame}
 
 
 def classification_document(model: Model, decision: Decision, prepared: PreparedImage) -> dict[str, Any]:

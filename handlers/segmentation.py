@@ -40,6 +40,7 @@ class Segmentation(TorchServeHandler):
                 image.spacing,
                 image.plane,
                 None if result.assessment is None else result.assessment.status,
+                image.frame,
             ),
         )
 

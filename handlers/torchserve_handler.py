@@ -20,6 +20,7 @@ import torch
 
 from handlers import distribution, engine, png, profile, recipe, request_body
 from handlers.content_negotiation import IMAGE
+from handlers.dicom.multi_frame import Frame
 from handlers.domain import assessment, detector
 from handlers.domain.assessment import Mode
 from handlers.domain.policy import Policy, settle
@@ -352,10 +353,18 @@ class TorchServeHandler(ABC):
             (prediction,) = predictions
             assert isinstance(prediction, Prediction)
             return prediction
-        entries = [problem_details(item) if isinstance(item, RequestError) else item.document for item in predictions]
+        entries = [
+            _problem(item, image) if isinstance(item, RequestError) else item.document
+            for item, image in zip(predictions, body.images, strict=True)
+        ]
         if body.names:
             entries = [{"name": name} | entry for name, entry in zip(body.names, entries, strict=True)]
         return Prediction({"predictions": entries} | self.summarize_request(predictions))
+
+
+def _problem(error: RequestError, image: EncodedImage) -> dict[str, Any]:
+    """Return an error as problem details, which name the frame that it is about."""
+    return problem_details(error) | ({"frame": image.number} if isinstance(image, Frame) else {})
 
 
 def _id(headers: Mapping[str, str]) -> str:

@@ -37,6 +37,7 @@ class Slice:
     spacing: tuple[float, float] | None  # (row, column) distance of pixels in mm, where known
     plane: Plane | None  # position of the slice, where known
     status: Status | None = None  # compared with the training images; None if it is not
+    frame: int | None = None  # of the file, where it has several
 
 
 def measure(slices: Sequence[Slice | None]) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _millilitres(slices: list[Slice]) -> float:
     planes = [item.plane for item in slices if item.plane is not None]
     if len(spacings) < len(slices):
         raise UnknownVolumeError(f"the pixel spacing of {len(slices) - len(spacings)} slices is unknown")
-    if len({item.sha256 for item in slices}) < len(slices):
+    if len({(item.sha256, item.frame) for item in slices}) < len(slices):
         raise UnknownVolumeError("a slice was sent twice")
     if len(planes) < len(slices):
         raise UnknownVolumeError(f"the distance of {len(slices) - len(planes)} slices to the next is unknown")
@@ -90,7 +91,7 @@ def _origin_fault(planes: list[Plane]) -> str | None:
     """Return why slices are not those of one series of one examination; None if they are."""
     if len({plane.series for plane in planes}) > 1:
         return "the slices belong to several series"
-    if len({replace(plane.origin, instance=None) for plane in planes}) > 1:
+    if len({replace(plane.origin, instance=None, frame=None) for plane in planes}) > 1:
         return "the slices belong to several studies or frames of reference"
     return "the slices do not state their series" if planes[0].series is None else None
 
@@ -115,7 +116,7 @@ def _distances(planes: list[Plane]) -> Vectors:
 def _check_origin(planes: list[Plane]) -> None:
     if (fault := _origin_fault(planes)) is not None:
         raise UnknownVolumeError(fault)
-    instances = [plane.origin.instance for plane in planes if plane.origin.instance is not None]
+    instances = [(origin.instance, origin.frame) for origin in (plane.origin for plane in planes) if origin.instance]
     if len(set(instances)) < len(instances):
         raise UnknownVolumeError("a slice was sent twice")
 

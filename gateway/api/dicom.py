@@ -97,7 +97,8 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
         sources, count = await asyncio.to_thread(_read, body)
         if count > 1 and classifies:
             raise DicomError(_NO_SERIES)
-        if kind == "seg" and no_heat_map:
+        has_frames = any(source.frames > 1 for source in sources)
+        if (kind == "seg" and no_heat_map) or (kind == "sc" and has_frames):  # the server draws no single frame
             raise DicomError(_NO_OBJECT)
         if count > 1:
             from radserve.dicom.objects import require_one_series
@@ -108,7 +109,7 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
 
 
 def _read(body: RequestBody) -> tuple[list["Source"], int]:
-    """Return the valid DICOM images without pixels, and the number of all images.
+    """Return the valid DICOM images without pixels, and the number of all images and frames.
 
     Raises DicomError if no image can be DICOM, or the only one is invalid.
     """
@@ -124,7 +125,9 @@ def _read(body: RequestBody) -> tuple[list["Source"], int]:
         types.add(images.media_type(content))
         if content[128:132] == b"DICM":
             try:
-                sources.append(read(content))
+                source = read(content)
+                sources.append(source)
+                count += source.frames - 1
             except DicomError as error:
                 fault = error  # of several images, the model server rejects it
     if types and all(item.startswith("image/") for item in types):
@@ -203,7 +206,7 @@ async def _of_series(
     slices = [contents[item.image.sha256] if isinstance(item, Segmentation) else None for item in series.predictions]
     objects = await asyncio.to_thread(of_series, slices, series, kinds)
     key = max(results, key=lambda item: item.area.pixels)
-    if "sc" not in kinds or not key.area.pixels:
+    if "sc" not in kinds or not key.area.pixels or key.image.frame is not None:
         return objects
     try:
         picture = await _of_image(request, target, _body_of(key, body), key, _PICTURE)

@@ -19,7 +19,7 @@ PREDICTION: Final[dict[str, Any]] = {
         "format": "png",
         "width": 280,
         "height": 196,
-        "sha256": "7d203a5d9100bfb09db1a4535841d5eb6cb9968f45a8459cc6635dc297b471e0",
+        "sha256": "e918d4f50443dedb57f066b13e605e2b5cd450a4b4cf2ca399813b84712b33a0",
     },
     "prevalence": 0.5,
     "certainty": {"status": "certain", "prediction_set": ["pneumonia"], "level": 0.9},

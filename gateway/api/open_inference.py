@@ -178,6 +178,8 @@ async def _infer(request: Request, target: Target, caller: Caller) -> Response:
     if isinstance(result, ModelResponse):
         raise BadGatewayError("The analysis service sent a picture in place of results; it was discarded.")
     items = model_response.predictions(result)
+    if len(items) != len(images):
+        raise UnsupportedMediaTypeError("An image has several frames, but a tensor has one result for each image.")
     outputs.require_result(items)
     model = next(item["model"] for item in items if model_response.is_prediction(item))
     response = InferenceResponse(model_name=target.model, model_version=model["version"], id=document.id, outputs=[])

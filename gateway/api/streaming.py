@@ -12,7 +12,7 @@ from gateway import model_response, problems, services
 from gateway.access import Caller
 from gateway.api import inference
 from gateway.api.inference import Target
-from gateway.errors import ProblemError, UnavailableError
+from gateway.errors import ProblemError, UnavailableError, UnsupportedMediaTypeError
 from gateway.event_stream import Emit, EventStream
 from gateway.model_response import Document
 from gateway.uploads import single_images
@@ -30,6 +30,7 @@ _MAX_PAUSE: Final = 60.0
 """Longest Retry-After in seconds to wait for, and how often an image is sent to a busy server."""
 _IMAGE_STATUSES: Final = (413, 415, 422)
 """Statuses that concern one image, like those of a rejection within a list."""
+_SEVERAL_FRAMES: Final = "The image has several frames, but an event is about one image; request application/json."
 _REQUEST_STATUSES: Final = (400, 404)
 """Statuses that every image of the request would get."""
 
@@ -130,7 +131,9 @@ class _Batch:
             if error.status not in _IMAGE_STATUSES:
                 raise
             return self._rejection(index, error), None
-        (item,) = model_response.predictions(document)
+        item, *others = model_response.predictions(document)
+        if others:
+            return self._rejection(index, UnsupportedMediaTypeError(_SEVERAL_FRAMES)), None
         if model_response.is_prediction(item):
             self._require_version(item["model"]["version"])
         if not model_response.is_prediction(item):  # it is the first image of its request only here

@@ -279,27 +279,30 @@ def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
 
 
-def read(data: bytes, limits: Limits) -> DicomObject:
+def read(data: bytes, limits: Limits, budget: ReadBudget | None = None) -> DicomObject:
     """Parse an object, with or without preamble and meta information (PS3.10 section 7.1); any exception may occur."""
-    meta, start = _meta_information(data, 132 if data[128:132] == b"DICM" else 0)
-    syntax = UID(meta.get(0x10, b"").rstrip(b"\x00 ").decode("ascii", "replace"))
+    storage_class, syntax, start = meta_information(data)
     body = data[start:]
     if syntax == DeflatedExplicitVRLittleEndian:
         body = _inflate(body, limits)
-    elif not syntax:
-        syntax = _detect_syntax(body)
-    budget = ReadBudget()
+    budget = budget or ReadBudget()
     dataset = read_dataset(
         BudgetedStream(body, budget),
         is_implicit_VR=syntax == ImplicitVRLittleEndian,
         is_little_endian=syntax != ExplicitVRBigEndian,
         specific_tags=list(_TAGS),
     )
-    storage_class = meta.get(0x02, b"").rstrip(b"\x00 ").decode("ascii", "replace")
     return DicomObject(dataset, syntax, storage_class, budget)
 
 
-def _meta_information(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
+def meta_information(data: bytes) -> tuple[str, UID, int]:
+    """Return the SOP class of the meta information, the transfer syntax, and the position of the data set."""
+    meta, start = _group_2(data, 132 if data[128:132] == b"DICM" else 0)
+    storage_class, syntax = (meta.get(tag, b"").rstrip(b"\x00 ").decode("ascii", "replace") for tag in (0x02, 0x10))
+    return storage_class, UID(syntax) if syntax else _detect_syntax(data[start : start + 6]), start
+
+
+def _group_2(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
     """Return the elements of group 0002, always explicit little endian, and the position after them."""
     elements: dict[int, bytes] = {}
     while data[position : position + 2] == b"\x02\x00" and len(data) >= position + 12:

@@ -1,5 +1,9 @@
-"""Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples."""
+"""Decodes the only frame of a DICOM object: checks its attributes, then turns coded bytes into samples.
 
+`handlers.dicom.frames` separates several frames before.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -39,7 +43,7 @@ def read_frame(source: DicomObject, limits: Limits) -> Samples:
 
     Every check that needs no decoding comes first.
     """
-    _check_kind(source)
+    check_kind(source)
     rows, columns = _check_size(source, limits)
     _check_samples(source)
     if source.syntax not in SYNTAXES:
@@ -63,9 +67,14 @@ def color_image(samples: Samples, source: DicomObject) -> Pillow.Image:
     return to_pillow(samples)
 
 
-def _check_kind(source: DicomObject) -> None:
+def is_segmentation(source: DicomObject) -> bool:
+    """Whether an object has masks (PS3.3 A.51)."""
+    return bool(source.get("Modality") == "SEG" or source.get("SOPClassUID") == _SEGMENTATION_STORAGE)
+
+
+def check_kind(source: DicomObject) -> None:
     """Reject objects that are not pictures: PS3.3 A.51 (segmentations), A.75 (parametric maps)."""
-    if source.get("Modality") == "SEG" or source.get("SOPClassUID") == _SEGMENTATION_STORAGE:
+    if is_segmentation(source):
         raise UnusableImageError("The DICOM object is a segmentation, not an image; send the segmented image.")
     if "FloatPixelData" in source or "DoubleFloatPixelData" in source:
         raise UnusableImageError("The DICOM object has float pixels (a parametric map); send its source image.")
@@ -80,11 +89,13 @@ def _check_kind(source: DicomObject) -> None:
 
 def _check_size(source: DicomObject, limits: Limits) -> tuple[int, int]:
     rows, columns = _integer(source, "Rows"), _integer(source, "Columns")
-    frames = int(source.get("NumberOfFrames", 1) or 1)
+    frames = int(source.number("NumberOfFrames", 1) or 1)
     if rows < 1 or columns < 1:
         raise UnusableImageError(f"The DICOM object has Rows {rows} and Columns {columns}; both must be above 0.")
-    if frames != 1:
-        raise UnusableImageError(f"The DICOM object has {frames} frames; send each frame as a separate object.")
+    if frames < 1:
+        raise UnusableImageError(f"The DICOM object has NumberOfFrames {frames}; it must be 1 or more.")
+    if frames != 1:  # its number of frames was not found in time
+        raise UnusableImageError(f"The DICOM object has {frames} frames; send it in a request of its own.")
     limits.claim(columns, rows)
     return rows, columns
 
@@ -134,6 +145,18 @@ def _syntax_name(syntax: uid.UID) -> str:
     return f"{syntax.name} ({syntax})" if syntax.name != syntax else "with a private or unknown UID"
 
 
+def is_native(source: DicomObject) -> bool:
+    """Whether the pixels are not compressed."""
+    return SYNTAXES.get(source.syntax) is _native
+
+
+def native_length(source: DicomObject) -> int:
+    """Return the bytes of an uncompressed frame."""
+    factors = (_integer(source, keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
+    length = math.prod(factors) // 8
+    return length // 3 * 2 if source.get("PhotometricInterpretation") == "YBR_FULL_422" else length
+
+
 def _native(source: DicomObject) -> Samples:
     """Read uncompressed pixels (PS3.5 section 8.2); clears unused bits and converts YBR to RGB."""
     if getattr(source.dataset.get_item("PixelData"), "length", 0) == 0xFFFFFFFF:
@@ -151,18 +174,12 @@ def _check_length(source: DicomObject) -> None:
 
     The padding is one byte (PS3.5 section 8.2); up to three are accepted, because some exporters pad to four.
     """
-    rows, columns, count, allocated = (
-        _integer(source, keyword) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-    )
-    needed = rows * columns * count * allocated // 8
-    if source.get("PhotometricInterpretation") == "YBR_FULL_422":
-        needed = needed // 3 * 2
-    length = len(source.table("PixelData"))
+    needed, length = native_length(source), len(source.table("PixelData"))
     if length > needed + 3:
         raise UnreadableImageError(
-            f"The Pixel Data (7FE0,0010) of the DICOM object has {length} bytes, but Rows {rows}, Columns {columns}, "
-            f"SamplesPerPixel {count} and BitsAllocated {allocated} need {needed} for one frame; export the object "
-            "again, with each frame as a separate object."
+            f"The Pixel Data (7FE0,0010) of the DICOM object has {length} bytes, but its Rows, Columns, "
+            f"SamplesPerPixel and BitsAllocated need {needed} for one frame, and it declares no more; export "
+            "the object again."
         )
 
 

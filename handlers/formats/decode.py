@@ -1,8 +1,10 @@
 """Decodes images by content; file names and declared media types are ignored."""
 
+from collections.abc import Callable
 from typing import Final
 
 from handlers.dicom import reader
+from handlers.dicom.multi_frame import Frame
 from handlers.errors import (
     ContentTooLargeError,
     ServiceUnavailableError,
@@ -46,14 +48,16 @@ _HEIF: Final = {
 """Bytes 4 to 12 of photographs of telephones (ISO/IEC 23008-12)."""
 
 
-def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
-    """Decode one image.
+def decode(data: bytes | Frame, limits: Limits | None = None, at_least: tuple[int, int] | None = None) -> Image:
+    """Decode one image, or one frame of a DICOM object.
 
     A decoder that can scale down while it decodes may do so, but not below `at_least`, (width, height) in pixels.
     Raises nothing but `RequestError`, whatever the bytes are: `ServiceUnavailableError` when memory runs out, else an
     error of the image.
     """
     limits = limits or Limits()
+    if isinstance(data, Frame):
+        return _guarded(lambda: reader.decode_frame(data, limits))
     if not data:
         raise UnreadableImageError("The image is empty; send the bytes of one image.")
     if len(data) > limits.bytes:
@@ -61,8 +65,12 @@ def decode(data: bytes, limits: Limits | None = None, at_least: tuple[int, int] 
             f"The image has {len(data)} bytes; the limit is {limits.bytes}. Send it smaller or compressed."
         )
     limits.budget.spend(count=len(data))
+    return _guarded(lambda: _decode(data, limits, at_least))
+
+
+def _guarded(function: Callable[[], Image]) -> Image:
     try:
-        return _decode(data, limits, at_least)
+        return function()
     except MemoryError as error:
         raise ServiceUnavailableError(
             "This worker has not enough memory to decode the image; try again later, or send a smaller image."

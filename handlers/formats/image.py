@@ -16,7 +16,8 @@ class Origin:
 
     study: str | None = field(default=None, repr=False)
     frame_of_reference: str | None = field(default=None, repr=False)  # of the positions
-    instance: str | None = field(default=None, repr=False)  # the image itself
+    instance: str | None = field(default=None, repr=False)  # the image itself ...
+    frame: int | None = None  # ... or one of its frames, from 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Image:
     spacing: tuple[float, float] | None = None  # (row, column) distance of pixel centres in mm at full size
     plane: Plane | None = None
     statements: tuple[Statement, ...] = field(default=(), repr=False)  # what the file states about its scope
+    frame: int | None = None  # number in a file of several, from 1
 
 
 @dataclass

@@ -172,7 +172,7 @@ def _row(model: InProcessModel, item: _Input, status: int, document: dict[str, A
     if status != HTTPStatus.OK:
         return Row(_problem(model, item, status, document["title"], document["detail"], document))
     if "predictions" in document:
-        advice = "Give each image its own file."
+        advice = "Give each image, or each frame, its own file."
         return Row(_problem(model, item, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Several images", advice))
     try:
         result = RESULT.validate_python(document)

@@ -25,6 +25,7 @@ class Masks:
     _series: dict[str, list[Slice]] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)  # names of images without a result
     _single: int = 0
+    _framed: set[str] = field(default_factory=set)  # names of files that are counted
     _sizes: list[int] = field(default_factory=list)  # numbers of slices of the series with common objects
     _missing: dict[str, list[str]] = field(default_factory=dict)  # images without objects by reason
 
@@ -33,11 +34,13 @@ class Masks:
         if isinstance(outcome.result, Problem):
             self._failed.add(outcome.file)
         elif outcome.without_dicom is not None:
+            self._framed.add(outcome.file)
             self._missing.setdefault(outcome.without_dicom, []).append(outcome.file)
         elif outcome.mask is not None:
             self._series.setdefault(outcome.mask.header.dataset.SeriesInstanceUID, []).append(outcome.mask)
         else:
-            self._single += 1
+            self._single += outcome.frame is None or outcome.file not in self._framed
+            self._framed.add(outcome.file)
 
     def write(self, listed: Sequence[Source], excluded: Collection[Source] = ()) -> None:
         """Write all masks, and print which images have no objects.

@@ -11,6 +11,7 @@ from radserve.cli.inputs import Source
 from radserve.client import Client
 from radserve.client.conditions import Assurances, Conditions
 from radserve.client.predictions import Kind as Verb
+from radserve.client.results import Results
 from radserve.dicom.kinds import KINDS, Kind
 from radserve.errors import InvalidCallError
 from radserve.schema.domain import Repair
@@ -109,6 +110,25 @@ class Pictures:
         if self.overlays:
             overlay = self._picture(client, content, result, "predictions")
             self._write(_target(self.overlays, source, "overlay.png"), overlay)
+
+    def save_frames(self, source: Source, content: bytes, results: Results) -> None:
+        """Write the masks of a file with several frames, one for each, and its DICOM objects.
+
+        Raises DicomError if there are none, InvalidCallError if a picture cannot be drawn or written.
+        """
+        if self.overlays or self.heat:
+            raise InvalidCallError(f"{source.name}: has several frames; --overlays and --explain draw single images.")
+        masks = [item for item in results if isinstance(item, Segmentation)]
+        for item in masks if self.masks else ():
+            assert self.masks is not None
+            self._write(_target(self.masks, source, f"{item.image.frame}.mask.png"), item.mask.png)
+        if self.dicom is None:
+            return
+        from radserve.dicom.objects import encode
+        from radserve.dicom.requests import of_frames
+
+        for kind, dataset in of_frames(content, results).items():
+            self._write(_target(self.dicom, source, f"{kind}.dcm"), encode(dataset))
 
     def save_dicom(
         self, client: Client, source: Source, content: bytes, result: Prediction | Segmentation

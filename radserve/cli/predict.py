@@ -25,8 +25,10 @@ from radserve.cli.terminal import counted
 from radserve.client import Client
 from radserve.client.api_detector import Api
 from radserve.client.concurrency import ordered
+from radserve.client.results import Results
 from radserve.errors import DicomError, InvalidCallError, InvalidResponseError, ProblemError, ResponseTimeoutError
 from radserve.schema.domain import Repair
+from radserve.schema.problem import RejectedImage
 
 _CONCERNS_ALL: Final = frozenset({401, 403, 404, 405})  # statuses that every other image would get, too
 _INTERRUPTED: Final = 130
@@ -191,16 +193,17 @@ def _run(
     covered = report.streams and not isinstance(report, ResultFile) and sys.stdout.isatty()
     bar = _bar(len(sources), shown=len(sources) > 1 and not covered)
     warnings: set[str] = set()
-    outcomes = ordered(lambda source: _outcome(client, options, pictures, source), sources, options.concurrency)
+    files = ordered(lambda source: _outcomes(client, options, pictures, source), sources, options.concurrency)
     try:
-        with bar, closing(outcomes):
-            for outcome in outcomes:
-                summary.add(outcome)
-                masks.add(outcome)
-                _warn(outcome, warnings, bar)
-                if report.add(outcome):
-                    with _hidden(bar):
-                        report.flush()
+        with bar, closing(files):
+            for outcomes in files:
+                for outcome in outcomes:
+                    summary.add(outcome)
+                    masks.add(outcome)
+                    _warn(outcome, warnings, bar)
+                    if report.add(outcome):
+                        with _hidden(bar):
+                            report.flush()
                 bar.advance(bar.task_ids[0])
     finally:
         report.flush()
@@ -218,23 +221,19 @@ def _warn(outcome: Outcome, warnings: set[str], bar: Progress) -> None:
             typer.secho(text, err=True, fg="red", bold=True)
 
 
-def _outcome(client: Client, options: Options, pictures: Pictures, source: Source) -> Outcome:
-    """Send one image; an image whose pictures fail has no result."""
+def _outcomes(client: Client, options: Options, pictures: Pictures, source: Source) -> list[Outcome]:
+    """Send one file, which may have several frames; an image whose pictures fail has no result."""
     try:
         content = source.content(client.max_bytes)
         sha256 = hashlib.sha256(content).hexdigest() if len(content) <= client.max_bytes else source.sha256()
     except OSError as error:
-        return Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))
+        return [Outcome(source.name, Problem(None, "Unreadable file", error.strerror or str(error)))]
     if content.startswith(_ZIP):
         problem = Problem(None, "Zip file", "A zip can hold several images; unpack it and send the folder.")
-        return Outcome(source.name, problem)
+        return [Outcome(source.name, problem)]
     try:
-        result = client.predict(options.name, content, options.version, **pictures.conditions)
-        pictures.save(client, source, content, result)
-        try:
-            return Outcome(source.name, result, mask=pictures.save_dicom(client, source, content, result))
-        except DicomError as error:
-            return Outcome(source.name, result, str(error))
+        results = client.predict_frames(options.name, content, options.version, **pictures.conditions)
+        return _saved(client, pictures, source, content, results)
     except ProblemError as error:
         if error.status in _CONCERNS_ALL:
             raise InvalidCallError(str(error)) from error
@@ -245,7 +244,34 @@ def _outcome(client: Client, options: Options, pictures: Pictures, source: Sourc
     except InvalidResponseError as error:
         reason = str(error).removeprefix("Invalid response: ")
         problem = Problem(None, "Invalid response", reason, image_sha256=sha256)
-    return Outcome(source.name, problem)
+    return [Outcome(source.name, problem)]
+
+
+def _saved(client: Client, pictures: Pictures, source: Source, content: bytes, results: Results) -> list[Outcome]:
+    """Write the pictures of the results of a file; return their outcomes."""
+    result = results[0]
+    if len(results) == 1 and not isinstance(result, RejectedImage) and result.image.frame is None:
+        pictures.save(client, source, content, result)
+        try:
+            return [Outcome(source.name, result, mask=pictures.save_dicom(client, source, content, result))]
+        except DicomError as error:
+            return [Outcome(source.name, result, str(error))]
+    sha256, reason = hashlib.sha256(content).hexdigest(), None
+    try:
+        pictures.save_frames(source, content, results)
+    except DicomError as error:
+        reason = str(error)
+    outcomes = [
+        Outcome(source.name, _problem(item, sha256) if isinstance(item, RejectedImage) else item) for item in results
+    ]
+    first = next((index for index, item in enumerate(outcomes) if not isinstance(item.result, Problem)), 0)
+    outcomes[first] = replace(outcomes[first], without_dicom=reason)
+    return outcomes
+
+
+def _problem(item: RejectedImage, sha256: str) -> Problem:
+    domain = None if item.domain is None else item.domain.model_dump(exclude_none=True)
+    return Problem(item.status, item.title, item.detail, domain, sha256, item.frame)
 
 
 def _bar(total: int, *, shown: bool) -> Progress:

@@ -24,7 +24,7 @@ class Problem:
     """Reason why an image has no result; `status` is None if no server reported it.
 
     `domain` compares the image with the training images, if that is why it was rejected. `image_sha256` is the checksum
-    of the image that a server rejected.
+    of the image that a server rejected, `frame` the number of its frame, if it has several.
     """
 
     status: int | None
@@ -32,6 +32,7 @@ class Problem:
     detail: str
     domain: Mapping[str, Any] | None = None
     image_sha256: str | None = None
+    frame: int | None = None
 
     def __str__(self) -> str:
         return f"{self.status or ''} {self.title}: {self.detail}".lstrip()
@@ -48,6 +49,11 @@ class Outcome:
     result: Prediction | Segmentation | Problem
     without_dicom: str | None = None
     mask: Slice | None = None
+
+    @property
+    def frame(self) -> int | None:
+        """Number of the frame of a file with several."""
+        return self.result.frame if isinstance(self.result, Problem) else self.result.image.frame
 
 
 class Report(ABC):
@@ -96,7 +102,7 @@ class Csv(Report):
         if isinstance(result, Problem):
             problem = _cell(f"{result.title}: {result.detail}")
             domain = {name: _cell(value) for name, value in columns.of_domain(result.domain).items()}
-            known = {"image_sha256": _cell(result.image_sha256)} | domain
+            known = {"image_sha256": _cell(result.image_sha256), "frame": _cell(result.frame)} | domain
             self._write([path, _cell(result.status), *(known.get(name, "") for name in columns.RESULT), problem])
         else:
             self._write([path, "200", *(_cell(columns.value(result, names)) for names in columns.RESULT.values()), ""])

@@ -65,7 +65,8 @@ class ResultFile(Report):
                 + "."
             )
         _require_same(conditions, path, [row for row in rows if row.status == HTTPStatus.OK])
-        return cls(path, [row for row in rows if row.is_final])
+        again = {row.file for row in rows if not row.is_final and row.file != STDIN}  # with all frames
+        return cls(path, [row for row in rows if row.is_final and row.file not in again])
 
     @property
     def version(self) -> str | None:
@@ -201,7 +202,9 @@ class ParquetFile(ResultFile):
         result, file = outcome.result, self.name(outcome.file)
         if isinstance(result, Problem):
             row = columns.of_problem(file, result.status, result.title, result.detail)
-            self._table.append(row | {"image_sha256": result.image_sha256} | columns.of_domain(result.domain))
+            self._table.append(
+                row | {"image_sha256": result.image_sha256, "frame": result.frame} | columns.of_domain(result.domain)
+            )
         else:
             self._table.append(columns.of_result(file, result))
         return len(self._table) % _BATCH == 0

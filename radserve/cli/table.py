@@ -43,7 +43,8 @@ class Table(Report):
     def add(self, outcome: Outcome) -> bool:
         """Keep a row until the page is full."""
         self._notes.add(outcome)
-        self._rows.append({"File": safe(outcome.file)} | _cells(outcome.result))
+        name = outcome.file if outcome.frame is None else f"{outcome.file} frame {outcome.frame}"
+        self._rows.append({"File": safe(name)} | _cells(outcome.result))
         return len(self._rows) >= _PAGE
 
     def flush(self) -> None:

@@ -73,6 +73,13 @@ class AsyncClient:
         """Send one image; see `Client.predict`."""
         return await self._connection.send(predictions.predict(name, version, await self._read(image), stated))
 
+    async def predict_frames(
+        self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Results:
+        """Send one file; return a result for each frame; see `Client.predict_frames`."""
+        call = predictions.predict_frames(name, version, await self._read(image), stated)
+        return Results(*await self._connection.send(call))
+
     async def explain(
         self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
     ) -> Explanation:

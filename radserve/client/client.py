@@ -110,6 +110,13 @@ class Client:
         """Send one image; the class of the result depends on the model's task, which `.task` names."""
         return self._connection.send(predictions.predict(name, version, self._read(image), stated))
 
+    def predict_frames(
+        self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
+    ) -> Results:
+        """Send one file; return a result or rejection for each frame: of most files, one. A series has a volume."""
+        call = predictions.predict_frames(name, version, self._read(image), stated)
+        return Results(*self._connection.send(call))
+
     def explain(
         self, name: str, image: SentImage, version: str | None = None, **stated: Unpack[Conditions]
     ) -> Explanation:
@@ -152,7 +159,8 @@ class Client:
     ) -> Results:
         """Send several images, in as few requests as the default limits of a server allow.
 
-        Returns one entry per image, in order; `RejectedImage` for one that is too large, or that the server rejects.
+        Returns one entry per image or frame, in order; `RejectedImage` for one that is too large, or that the server
+        rejects.
         """
         results = Results()
         for batch in predictions.batches(images, self.max_bytes):

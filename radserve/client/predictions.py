@@ -20,7 +20,8 @@ from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Image, Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
-from radserve.schema.segmentation import Segmentation, Series
+from radserve.schema.response import image_indices
+from radserve.schema.segmentation import Segmentation, Series, Volume
 
 Kind = Literal["predictions", "explanations"]
 View = Literal["mask", "map", "overlay", "image"]
@@ -41,6 +42,22 @@ def predict(
 
     def parse(reply: httpx.Response) -> Prediction | Segmentation:
         return validation.result(response.document(reply), expected).showing(picture_of(image))
+
+    return _post("predictions", name, version, *_body(image), conditions, parse)
+
+
+def predict_frames(
+    name: str, version: str | None, image: EncodedImage | Upload, conditions: Conditions
+) -> Call[tuple[list[Result], Volume | None]]:
+    """Return the call that analyses one file, and gives a result for each of its frames, and their volume."""
+    expected = requested(name, version, image, conditions)
+
+    def parse(reply: httpx.Response) -> tuple[list[Result], Volume | None]:
+        document = response.document(reply)
+        if not (isinstance(document, dict) and "predictions" in document):
+            return [validation.result(document, expected).showing(picture_of(image))], None
+        results = [item.showing(picture_of(image)) for item in validation.result_list(document, [expected])]
+        return results, validation.series(document, [expected]).volume if "volume" in document else None
 
     return _post("predictions", name, version, *_body(image), conditions, parse)
 
@@ -79,7 +96,7 @@ def predict_batch(
 
     def parse(reply: httpx.Response) -> list[Result]:
         results = validation.result_list(response.document(reply), expected)
-        return [item.showing(picture_of(image)) for item, image in zip(results, images, strict=True)]
+        return _showing(results, images)
 
     return _post("predictions", name, version, _instances(images), _JSON, conditions, parse)
 
@@ -94,11 +111,16 @@ def predict_series(
 
     def parse(reply: httpx.Response) -> Series:
         series = validation.series(response.document(reply), expected)
-        for item, image in zip(series.predictions, slices, strict=True):
-            item.showing(picture_of(image))
+        _showing(series.predictions, slices)
         return series
 
     return _post("predictions", name, version, _instances(slices), _JSON, conditions, parse)
+
+
+def _showing(results: Sequence[Result], images: Sequence[EncodedImage]) -> list[Result]:
+    return [
+        item.showing(picture_of(images[index])) for item, index in zip(results, image_indices(results), strict=True)
+    ]
 
 
 def batches(images: Iterable[Source], limit: int) -> Iterator[list[EncodedImage] | RejectedImage]:

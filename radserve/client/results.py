@@ -1,12 +1,14 @@
 """Results of several images."""
 
 from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Final
 
 from radserve.client.predictions import Result
 from radserve.schema import columns
 from radserve.schema.problem import RejectedImage
+from radserve.schema.segmentation import Volume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +17,14 @@ _SHOWN: Final = 20  # cards in a notebook
 
 
 class Results(list[Result]):
-    """Results in the order of the images; `Results([...])` collects those of several calls."""
+    """Results in the order of the images; `Results([...])` collects those of several calls.
+
+    `volume` is that of the frames of one file, if a segmentation model measured it.
+    """
+
+    def __init__(self, results: Iterable[Result] = (), volume: Volume | None = None) -> None:
+        super().__init__(results)
+        self.volume = volume
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with one row per image, rejected ones included; raises InvalidCallError without pandas.

@@ -10,7 +10,7 @@ from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
 from radserve.schema.requested_image import RequestedImage
-from radserve.schema.response import RESULT, ResultList
+from radserve.schema.response import RESULT, ResultList, image_indices
 from radserve.schema.segmentation import Segmentation, Series
 from radserve.validation_error import describe
 
@@ -29,7 +29,10 @@ def validate(model: type[M], document: object) -> M:
 def result(document: object, request: RequestedImage) -> Prediction | Segmentation:
     """Validate the response to one image, its model and its image; raises InvalidResponseError."""
     if isinstance(document, dict) and "predictions" in document:
-        raise _invalid("it holds results of several images; use predict_series for a zip of slices")
+        raise _invalid(
+            "it holds results of several images; use predict_frames for a multi-frame object, predict_series for a zip "
+            "of slices"
+        )
     return _matching(_validate(RESULT, document), request)
 
 
@@ -41,13 +44,17 @@ def explanation(document: object, request: RequestedImage) -> Explanation:
 def result_list(
     document: object, requests: Sequence[RequestedImage]
 ) -> list[Prediction | Segmentation | RejectedImage]:
-    """Validate the response to several images; raises as `result` does."""
+    """Validate the response to several images, each with one result or one for each frame; raises as `result` does."""
     results = _validate(TypeAdapter(ResultList), document).predictions
-    if len(results) != len(requests):
+    try:
+        indices = image_indices(results)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
+    if len(set(indices)) != len(requests):
         raise _invalid(f"predictions has {len(results)} entries for {len(requests)} images")
-    for item, request in zip(results, requests, strict=True):
+    for item, index in zip(results, indices, strict=True):
         if not isinstance(item, RejectedImage):
-            _matching(item, request)
+            _matching(item, requests[index])
     return list(results)
 
 

@@ -54,7 +54,10 @@ def of_image(
     InvalidResponseError
         `picture` is damaged.
     """
-    context = _context(_sources([content], [result]), [result], time)
+    sources = _sources([content], [result])
+    if sources[0].frames > 1:
+        raise DicomError(f"The DICOM file has {sources[0].frames} frames; only all of them have a common result.")
+    context = _context(sources, [result], time)
     objects: dict[Kind, Dataset] = {}
     with writing():
         if isinstance(result, Segmentation) and {"sr", "seg"} & set(kinds):
@@ -77,20 +80,29 @@ def report_uid(content: bytes, result: ImageResult) -> str:
 def of_series(contents: Sequence[bytes | None], series: Series, kinds: Collection[Kind] = KINDS) -> dict[Kind, Dataset]:
     """Return the masks of the slices of one series as one `seg`, with their volume in one `sr`; raises DicomError.
 
-    The content of a slice that the server rejected may be None.
+    The slices are files, or frames of one file, whose content is repeated for each. The content of a slice that the
+    server rejected may be None.
     """
     pairs = [(c, p) for c, p in zip(contents, series.predictions, strict=True) if isinstance(p, Segmentation)]
     if not pairs:
         raise DicomError("No slice could be analysed, so the series has no DICOM result.")
     results = tuple(result for _, result in pairs)
-    objects = of_slices(_sources([content or b"" for content, _ in pairs], results), results, series.volume)
+    sent = [content or b"" for content, _ in pairs]
+    if any(result.image.frame for result in results):
+        if len({result.image.sha256 for result in results}) > 1:
+            raise DicomError("The frames are of several objects; send each multi-frame object in a request of its own.")
+        sent = sent[:1]
+    objects = of_slices(_sources(sent, results), results, series.volume)
     return {kind: item for kind, item in objects.items() if kind in kinds}
 
 
 def of_slices(
     sources: tuple[Source, ...], results: tuple[Segmentation, ...], volume: Volume | None = None
 ) -> dict[Kind, Dataset]:
-    """Return the masks of slices of one series as one `seg`, with one `sr` about it; raises DicomError."""
+    """Return the masks of slices of one series as one `seg`, with one `sr` about it; raises DicomError.
+
+    There is one source for each result, or one with the frames of all.
+    """
     if len({Algorithm.of(result) for result in results}) > 1:
         raise DicomError("The slices were analysed by different models or under different conditions.")
     require_one_series(sources)
@@ -116,7 +128,10 @@ def _sources(contents: Sequence[bytes], results: Sequence[ImageResult]) -> tuple
 
 
 def _context(sources: tuple[Source, ...], results: Sequence[ImageResult], time: datetime | None = None) -> Context:
-    for source, result in zip(sources, results, strict=True):
+    several = sources[0].frames > 1
+    for source, result in zip(sources * len(results) if several else sources, results, strict=True):
+        if (result.image.frame or 1) > source.frames:
+            raise DicomError(f"The result is about frame {result.image.frame}, but the file has {source.frames}.")
         if source.sha256 != result.image.sha256:
             raise DicomError("The result is not about this image: the SHA-256 differs.")
     moment = time or results[0].time or datetime.now(UTC)
@@ -128,7 +143,10 @@ def require_one_series(sources: Sequence[Source]) -> None:
     """Raise DicomError if slices have no common result."""
     if len({source.dataset.SeriesInstanceUID for source in sources}) > 1:
         raise DicomError("The slices are of several series; send each series in a request of its own.")
-    if len(sources) > 1 and not all(source.has_position for source in sources):
+    frames = sum(source.frames for source in sources)
+    if frames > len(sources) > 1:
+        raise DicomError("The frames are of several objects; send each multi-frame object in a request of its own.")
+    if frames > 1 and not all(source.has_position for source in sources):
         raise DicomError(
             "A slice does not declare its position, so each slice of the series needs its own segmentation."
         )
@@ -142,7 +160,7 @@ def require_one_series(sources: Sequence[Source]) -> None:
         raise DicomError(
             "The slices are of one series with different ImageOrientationPatient, so they have no common result."
         )
-    if len(sources) > 1 and len({tuple(source.dataset.ImagePositionPatient) for source in sources}) < len(sources):
+    if frames > 1 and len({position for source in sources for position in source.positions}) < frames:
         raise DicomError("Two slices have the same position, so they have no common result.")
     if len({source.dataset.SOPInstanceUID for source in sources}) < len(sources):
         raise DicomError("Two slices have the same SOPInstanceUID, so they have no common result.")

@@ -1,5 +1,6 @@
 """Writes results as structured reports: Comprehensive 3D SR with TID 1500 (PS3.16), as IHE AIR requires."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,7 @@ from radserve.dicom.common import Context
 from radserve.dicom.remarks import rejected_slices, remarks
 from radserve.dicom.segmentation import finding_label
 from radserve.dicom.source import Source
-from radserve.schema.prediction import Prediction
+from radserve.schema.prediction import ImageResult, Prediction
 from radserve.schema.segmentation import Segmentation, Volume
 
 _PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
@@ -67,8 +68,9 @@ def of_masks(
         values = [_area(results[0])]
     if results[0].threshold is not None:
         values.append(_cut_off(results[0].threshold))
-    region = _region(context, mask, several=len(results) > 1) if marked else {}
-    return _report(context, [_group(context, label, values, presence, **region)], remarks(results, volume), [mask])
+    region = _region(context, results, mask) if marked else {}
+    group = _group(context, label, values, presence, _frame_numbers(context, results), **region)
+    return _report(context, [group], remarks(results, volume), [mask])
 
 
 def _decision(result: Prediction) -> list[str]:
@@ -100,14 +102,20 @@ def _volume(volume: Volume) -> Measurement:
     return Measurement(name=codes.SCT.Volume, value=round(volume.ml, 4), unit=_MILLILITRE)
 
 
-def _region(context: Context, mask: SegmentationObject, *, several: bool) -> dict[str, Any]:
-    images = [SourceImageForSegmentation(*source.reference) for source in context.sources]
+def _frame_numbers(context: Context, results: Sequence[ImageResult]) -> list[int] | None:
+    """Return the numbers of the analysed frames of an object that has several."""
+    return [result.image.frame or 1 for result in results] if context.first.frames > 1 else None
+
+
+def _region(context: Context, results: Sequence[ImageResult], mask: SegmentationObject) -> dict[str, Any]:
+    frames = _frame_numbers(context, results)
+    images = [SourceImageForSegmentation(*source.reference, frames) for source in context.sources]
     reference: dict[str, Any] = {
         "sop_class_uid": mask.SOPClassUID,
         "sop_instance_uid": mask.SOPInstanceUID,
         "segment_number": 1,
     }
-    if several:
+    if len(results) > 1 or frames:
         return {"referenced_segment": ReferencedSegment(source_images=images, **reference)}
     frame = ReferencedSegmentationFrame(frame_number=1, source_image=images[0], **reference)
     # highdicom writes both, but only one of them may be present (PS3.3 table 10-11).
@@ -120,6 +128,7 @@ def _group(
     label: str,
     values: list[Measurement],
     presence: QualitativeEvaluation | None = None,
+    frames: list[int] | None = None,
     **region: Any,
 ) -> Any:
     """Return the measurements of a finding: TID 1410 with a mask, 1411 with the masks of a series.
@@ -141,12 +150,12 @@ def _group(
             return VolumetricROIMeasurementsAndQualitativeEvaluations(**arguments, **region)
         case ReferencedSegmentationFrame():
             return PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, **region)
-        case None if len(context.sources) == 1:
+        case None if len(context.sources) == 1 and not frames:
             return PlanarROIMeasurementsAndQualitativeEvaluations(
                 **arguments, referenced_region=_whole_image(context.first)
             )
         case _:
-            images = [SourceImageForMeasurementGroup(*source.reference) for source in context.sources]
+            images = [SourceImageForMeasurementGroup(*source.reference, frames) for source in context.sources]
             return MeasurementsAndQualitativeEvaluations(**arguments, source_images=images)
 
 

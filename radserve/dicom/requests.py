@@ -10,12 +10,13 @@ from radserve.client import Client
 from radserve.client.conditions import Conditions
 from radserve.client.predictions import Kind as Verb
 from radserve.client.predictions import View
+from radserve.client.results import Results
 from radserve.dicom.kinds import KINDS, Kind
-from radserve.dicom.objects import of_image
-from radserve.errors import RejectedRequestError
+from radserve.dicom.objects import of_image, of_series
+from radserve.errors import DicomError, RejectedRequestError
 from radserve.schema.explanation import Explanation
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation
+from radserve.schema.segmentation import Segmentation, Series
 
 
 def complete(
@@ -53,6 +54,16 @@ def complete(
         name, version = result.model.name, result.model.version
         picture = client.picture(name, content, version, of=of, view=view, size=result.image, **stated)
     return of_image(content, result, picture, kinds)
+
+
+def of_frames(content: bytes, results: Results, kinds: Collection[Kind] = KINDS) -> dict[Kind, Dataset]:
+    """Return the DICOM objects of a file with several frames, by kind; raises DicomError."""
+    if results.volume is None:
+        raise DicomError("Several frames have no common DICOM result, unless they are slices for a segmentation model.")
+    series = Series(
+        predictions=tuple(item for item in results if not isinstance(item, Prediction)), volume=results.volume
+    )
+    return of_series([content] * len(results), series, kinds)
 
 
 def _explained(client: Client, content: bytes, result: Prediction, stated: Conditions) -> Prediction:

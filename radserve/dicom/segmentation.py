@@ -26,13 +26,25 @@ _MAX_ST: Final = 1024  # characters of a short text (PS3.5 section 6.2)
 
 def of_masks(context: Context, results: tuple[Segmentation, ...], volume: Volume | None = None) -> SegmentationObject:
     """Return the masks of the images of the context as one binary segmentation."""
-    masks = [
-        as_sent(result.mask, source, result.repair) > 0 for source, result in zip(context.sources, results, strict=True)
-    ]
+    masks = _masks(context, results)
     label = finding_label(results)
     segment = _segment(context, label, codes.SCT.MorphologicallyAbnormalStructure, concepts.segment_type(label))
     segment.SegmentDescription = " ".join(remarks(results, volume))[:_MAX_ST]
     return _object(context, masks, segment, SegmentationTypeValues.BINARY)
+
+
+def _masks(context: Context, results: tuple[Segmentation, ...]) -> list[NDArray[np.bool_]]:
+    """Return the masks of slices, or of all frames of one object; one that was not analysed has no marks."""
+    first = context.first
+    if first.frames == 1:
+        pairs = zip(context.sources, results, strict=True)
+        return [as_sent(result.mask, source, result.repair) > 0 for source, result in pairs]
+    masks = [np.zeros(first.shape, dtype=np.bool_)] * first.frames
+    for result in results:
+        masks[(result.image.frame or 1) - 1] = as_sent(result.mask, first, result.repair) > 0
+    if len(results) < first.frames and not any(mask.any() for mask in masks):
+        raise DicomError("No frame is marked and some were not analysed, so there is no segmentation of the object.")
+    return masks
 
 
 def of_heat_map(context: Context, result: Explanation) -> SegmentationObject:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VM
 from pydicom.dataset import Dataset
@@ -56,6 +57,10 @@ FAULTS: Final = (
 )
 """What pydicom raises on a damaged file depends on the damaged bytes."""
 _MULTI_FRAME: Final = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
+_SHARED: Final = (
+    ("PixelMeasuresSequence", "PixelSpacing", 2),
+    ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+)
 _ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # its records quote names of patients
@@ -104,6 +109,19 @@ class Source:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return int(self.dataset.Rows), int(self.dataset.Columns)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return int(self.dataset.get("NumberOfFrames", 1))
+
+    @property
+    def positions(self) -> list[tuple[float, ...]]:
+        """Position of each frame in the patient; empty if they are unknown."""
+        frames = self.dataset.get("PerFrameFunctionalGroupsSequence") or [self.dataset]
+        places = [(frame.get("PlanePositionSequence") or [frame])[0] for frame in frames]
+        positions = [_numbers(place, "ImagePositionPatient", 3) for place in places]
+        return [tuple(position) for position in positions if position] if self.has_position else []
 
     @property
     def reference(self) -> tuple[str, str]:
@@ -191,10 +209,43 @@ def _reduced(file: Dataset) -> Dataset:
             setattr(dataset, keyword, "")
     dataset.Modality = dataset.get("Modality") or "OT"
     dataset.Rows, dataset.Columns = int(file.Rows), int(file.Columns)
+    frames = int(file.get("NumberOfFrames") or 1)
     _copy_geometry(file, dataset)
-    if "SharedFunctionalGroupsSequence" in file:
+    if frames > 1 or "SharedFunctionalGroupsSequence" in file:
         _group_geometry(dataset)
+    if frames > 1:
+        _add_planes(file, dataset, frames)
     return dataset
+
+
+def _add_planes(file: Dataset, dataset: Dataset, frames: int) -> None:
+    """Add the planes of all frames but the first; the object has no position unless all are known and parallel."""
+    dataset.NumberOfFrames = frames
+    groups = list(dataset.PerFrameFunctionalGroupsSequence)
+    is_complete = len(file.get("PerFrameFunctionalGroupsSequence") or ()) == frames
+    for index in range(1, frames if is_complete else 1):
+        frame = Dataset()
+        frame.SeriesInstanceUID = dataset.SeriesInstanceUID
+        _copy_geometry(file, frame, index)
+        if "FrameOfReferenceUID" not in frame or not _share(frame, dataset):
+            break
+        _group_geometry(frame)
+        groups += frame.PerFrameFunctionalGroupsSequence
+    if len(groups) < frames:
+        dataset.pop("FrameOfReferenceUID", None)
+    dataset.PerFrameFunctionalGroupsSequence = groups
+
+
+def _share(frame: Dataset, first: Dataset) -> bool:
+    """Return whether a frame has the spacing and orientation of the first one, which the frames of a mask share."""
+    (shared,) = first.SharedFunctionalGroupsSequence
+    return all(
+        np.allclose(
+            _numbers(frame, keyword, count) or [], _numbers(shared[name][0], keyword, count) or [], rtol=0, atol=1e-3
+        )
+        for name, keyword, count in _SHARED
+        if name in shared
+    )
 
 
 def _copy(file: Dataset, dataset: Dataset, keyword: str) -> None:
@@ -210,9 +261,9 @@ def _copy(file: Dataset, dataset: Dataset, keyword: str) -> None:
         return
 
 
-def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
-    """Copy the image plane (PS3.3 C.7.6.2) if it is complete, and else the distance of pixels alone."""
-    measures, position, orientation = (_group(file, keyword) for keyword in _MULTI_FRAME)
+def _copy_geometry(file: Dataset, dataset: Dataset, index: int = 0) -> None:
+    """Copy the image plane (PS3.3 C.7.6.2) of a frame if it is complete, and else the distance of pixels alone."""
+    measures, position, orientation = (_group(file, keyword, index) for keyword in _MULTI_FRAME)
     spacing = _numbers(measures, "PixelSpacing", 2)
     place = _numbers(position, "ImagePositionPatient", 3)
     directions = _numbers(orientation, "ImageOrientationPatient", 6)
@@ -237,7 +288,7 @@ def _copy_geometry(file: Dataset, dataset: Dataset) -> None:
 
 
 def _group_geometry(dataset: Dataset) -> None:
-    """Move the image plane into functional groups, as in the multi-frame object with one frame that it is from."""
+    """Move the image plane into functional groups, as in the object with functional groups that it is from."""
     shared, frame = Dataset(), Dataset()
     for item, name, keywords in (
         (shared, "PixelMeasuresSequence", ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices")),
@@ -255,10 +306,10 @@ def _group_geometry(dataset: Dataset) -> None:
     dataset.SharedFunctionalGroupsSequence, dataset.PerFrameFunctionalGroupsSequence = [shared], [frame]
 
 
-def _group(file: Dataset, keyword: str) -> Dataset:
-    """Return a functional group of the only frame (PS3.3 C.7.6.16), or the object itself if it has none."""
-    for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        for item in list(file.get(name) or [])[:1]:
+def _group(file: Dataset, keyword: str, index: int) -> Dataset:
+    """Return a functional group of a frame (PS3.3 C.7.6.16), or the object itself if it has none."""
+    for name, place in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
+        for item in list(file.get(name) or [])[place : place + 1]:
             groups: list[Dataset] = list(item.get(keyword) or [])
             if groups:
                 return groups[0]

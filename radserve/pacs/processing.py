@@ -11,8 +11,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from radserve.client import Client
+from radserve.client.results import Results
 from radserve.dicom.objects import encode
-from radserve.dicom.requests import complete
+from radserve.dicom.requests import complete, of_frames
 from radserve.dicom.source import quiet
 from radserve.errors import (
     DicomError,
@@ -21,6 +22,7 @@ from radserve.errors import (
     RadServeError,
     RejectedRequestError,
     ResponseTimeoutError,
+    ServerFailedError,
     UnreachableError,
 )
 from radserve.files import write_atomically
@@ -29,6 +31,9 @@ from radserve.pacs.metrics import FAILURES, RESULTS, SECONDS
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
+from radserve.schema.prediction import Prediction
+from radserve.schema.problem import RejectedImage
+from radserve.schema.segmentation import Segmentation
 
 _REJECTIONS: Final = frozenset({400, 406, 413, 415, 422})
 """Statuses that the same image would get again."""
@@ -80,8 +85,12 @@ class Processor:
         """Write the results of a job to disk, and then record them: storing starts from there after a restart."""
         content = (self._queue.images / job.file).read_bytes()
         with SECONDS.labels("predict").time():
-            result = self._client.predict(job.model, content, job.version)
-            objects = complete(self._client, content, result, self._settings.kinds(job.rule))
+            results = self._client.predict_frames(job.model, content, job.version)
+            result, kinds = _key_result(results), self._settings.kinds(job.rule)
+            if result.image.frame is None:
+                objects = complete(self._client, content, result, kinds)
+            else:
+                objects = of_frames(content, results, kinds)
         if not objects:
             raise DicomError("The result has none of the objects of the setting 'write'.")
         for path in self._queue.result_files(job):
@@ -109,6 +118,18 @@ class Processor:
         state = self._queue.retry(job, _reason(error), self._settings.retry, counts=not _is_outage(error))
         # The message of an unexpected error may quote the image.
         logger.warning("job %d failed (%s, %s) and is %s", job.id, step, type(error).__name__, state)
+
+
+def _key_result(results: Results) -> Prediction | Segmentation:
+    """Return the result with the largest mask; raises an error if none has one, or one lacks it by a passing fault."""
+    rejections = [item for item in results if isinstance(item, RejectedImage)]
+    for item in rejections:
+        if item.status not in _REJECTIONS:
+            raise ServerFailedError(item.status, item.title, item.detail)
+    if len(rejections) == len(results):
+        raise DicomError(rejections[0].detail)
+    analysed = [item for item in results if not isinstance(item, RejectedImage)]
+    return max(analysed, key=lambda item: item.area.pixels if isinstance(item, Segmentation) else 0)
 
 
 def _reason(error: Exception) -> str:

@@ -33,6 +33,7 @@ RESULT: Final = {
     "format": "image.format",
     "width": "image.width",
     "height": "image.height",
+    "frame": "image.frame",
     "image_sha256": "image.sha256",
     "unchecked": "unchecked",
     "notes": "notes",
@@ -62,7 +63,7 @@ TYPES: Final = (
         "Float64",
     )
     | dict.fromkeys(("status", "area_pixels", "box_left", "box_top", "box_width", "box_height"), "Int64")
-    | {"width": "Int64", "height": "Int64", "positive": "boolean"}
+    | {"width": "Int64", "height": "Int64", "frame": "Int64", "positive": "boolean"}
 )
 """Types of pandas, which allow empty cells; the other columns are text."""
 

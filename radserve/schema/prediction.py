@@ -16,7 +16,17 @@ from radserve.schema.history import HistoryState
 from radserve.schema.origin import WithOrigin
 from radserve.schema.percentage import comparison, percentage
 from radserve.schema.png import GrayPng
-from radserve.schema.types import ROUNDING, Amount, Document, Fraction, Millimetres, PixelLength, Sha256, Text
+from radserve.schema.types import (
+    ROUNDING,
+    Amount,
+    Document,
+    Fraction,
+    FrameNumber,
+    Millimetres,
+    PixelLength,
+    Sha256,
+    Text,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +57,8 @@ class Image(Document):
     """Describes the image that the server decoded.
 
     `width` and `height` are in pixels, upright; `sha256` is the digest of the bytes that were sent; `spacing` is the
-    (row, column) distance of pixel centres in mm, if the file declares it. Of a repaired image, everything but `sha256`
+    (row, column) distance of pixel centres in mm, if the file declares it. `frame` is the number of a frame of a
+    multi-frame DICOM object, from 1. Of a repaired image, everything but `sha256`
     describes the image after the repair.
     """
 
@@ -56,6 +67,7 @@ class Image(Document):
     height: PixelLength
     sha256: Sha256
     spacing: tuple[Millimetres, Millimetres] | None = None
+    frame: FrameNumber | None = None
 
 
 class ProfileReference(Document):

@@ -7,7 +7,7 @@ from pydantic import Field
 from radserve.schema import columns, html
 from radserve.schema.domain import Domain
 from radserve.schema.origin import WithOrigin
-from radserve.schema.types import Document, Text
+from radserve.schema.types import Document, FrameNumber, Text
 
 
 class ProblemDetails(Document):
@@ -27,14 +27,15 @@ class ProblemDetails(Document):
 class RejectedImage(WithOrigin):
     """Problem details in place of the result of one image among several.
 
-    `name` is the file name within a zip; a gateway sets `filename` if the client sent it. `domain` is as in
-    `ProblemDetails`.
+    `frame` is its number in a multi-frame DICOM object, `name` the file name within a zip; a gateway sets `filename` if
+    the client sent it. `domain` is as in `ProblemDetails`.
     """
 
     status: Annotated[int, Field(strict=True, ge=400, le=599)]
     title: Text
     detail: Text
     domain: Domain | None = None
+    frame: FrameNumber | None = None
     name: Text | None = None
     filename: Text | None = None
 

@@ -1,5 +1,6 @@
 """Bodies of prediction responses: one result, or a list of results for several images."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Tag, TypeAdapter, model_validator
@@ -35,6 +36,23 @@ AnyItem = Annotated[
 """Result for one image among several, or the reason why it was rejected."""
 
 RESULT: TypeAdapter[Prediction | Segmentation] = TypeAdapter(AnyResult)
+
+
+def image_indices(results: Iterable[AnyItem]) -> list[int]:
+    """Return for each result the index of its image among those that were sent; frames of one image share it.
+
+    Raises ValueError if the frames of an image are not complete from the first one on, in order.
+    """
+    indices: list[int] = []
+    index, last = -1, 0
+    for item in results:
+        frame = item.frame if isinstance(item, RejectedImage) else item.image.frame
+        if frame is not None and frame != 1 and frame != last + 1:
+            raise ValueError(f"frame {frame} follows {f'frame {last}' if last else 'no frame'}")
+        index += frame in (None, 1)
+        last = frame or 0
+        indices.append(index)
+    return indices
 
 
 class ResultList(Document):

@@ -12,6 +12,7 @@ Version = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$", examples=["1.0.0"]
 
 Text = Annotated[StrictStr, Field(min_length=1)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+FrameNumber = Annotated[int, Field(strict=True, ge=1)]
 PixelLength = Annotated[int, Field(strict=True, ge=1)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]

@@ -142,7 +142,7 @@ def test_a_rollout_a_rollback_and_a_promotion_lose_no_request(home: Home) -> Non
 @pytest.mark.parametrize(
     ("version", "plan", "reason"),
     [
-        (WRONG, {}, "answers its sample with normal 0.0020, but 0.9980 was stored"),
+        (WRONG, {}, "answers its sample with normal 0.0033, but 0.9967 was stored"),
         (DYING, {}, "does not start"),
         (SLOW, {}, "more than 2 times the"),
         (RAISING, {}, "requests failed with 5xx, more than 1.00%"),

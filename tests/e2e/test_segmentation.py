@@ -1,6 +1,7 @@
 """Masks through a real TorchServe: JSON, pictures, zips, and the neighbours in a batch."""
 
 import base64
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -10,8 +11,10 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from handlers.png import OUTLINE
+from tests.handlers.dicom.test_frames import multi_frame
 from tests.handlers.formats.test_zip import zipped
 from tests.handlers.images import dicom, saved
 from tests.server import Server, running
@@ -93,6 +96,35 @@ def test_a_zip_of_slices_gets_a_mask_each_and_a_volume(client: httpx.Client) -> 
     for entry in document["predictions"]:
         np.testing.assert_array_equal(mask(entry), wanted)
     assert document["volume"]["ml"] == pytest.approx(3 * wanted.sum() * 5 / 1000)
+
+
+def test_frames_get_the_masks_and_the_volume_of_a_zip_of_their_slices(client: httpx.Client) -> None:
+    frames = [painted(np.roll(figure(HEIGHT, WIDTH), 3 * number, 1)) for number in range(3)]
+    plane: dict[str, Any] = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [0.8, 0.6, 0, 0, 0, -1]}
+    positions = [{"ImagePositionPatient": [-3 * number, 4 * number, 0]} for number in range(3)]
+    series: dict[str, Any] = {"Modality": "MR", "SeriesInstanceUID": "1.2.3"}
+    slices = {
+        f"{number}.dcm": dicom(pixels, SOPInstanceUID=f"1.2.3.{number}", **series | plane | positions[number])
+        for number, pixels in enumerate(frames)
+    }
+    shared = {
+        "PixelMeasuresSequence": {"PixelSpacing": plane["PixelSpacing"]},
+        "PlaneOrientationSequence": {"ImageOrientationPatient": plane["ImageOrientationPatient"]},
+    }
+    each = [{"PlanePositionSequence": position} for position in positions]
+    expected = client.post(PATH, content=zipped(slices)).json()
+    for syntax in (ExplicitVRLittleEndian, RLELossless):
+        content = multi_frame(frames, syntax, shared, each, **series)
+        response = client.post(PATH, content=content)
+        assert response.status_code == 200, response.text
+        document = response.json()
+        assert document["volume"] == expected["volume"]
+        assert document["volume"]["ml"] > 0
+        for number, (entry, alone) in enumerate(zip(document["predictions"], expected["predictions"], strict=True), 1):
+            image = alone["image"] | {"frame": number, "sha256": hashlib.sha256(content).hexdigest()}
+            assert entry | {"name": alone["name"]} == alone | {"image": image}
+        picture = client.post(PATH, content=content, headers={"Accept": "image/png"})
+        assert picture.status_code == 406
 
 
 def test_a_large_zip_is_answered_whole(client: httpx.Client) -> None:

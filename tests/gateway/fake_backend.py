@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 from gateway.backends.base import ModelRequest, ModelResponse, unknown_model
 from handlers import request_body
+from handlers.dicom.multi_frame import Frame
 from handlers.errors import RequestError
 from handlers.formats.raw import RawSamples
 from handlers.request_body import BodyLimits
@@ -73,6 +74,10 @@ def respond(request: ModelRequest) -> ModelResponse:
     for image in body.images:
         if isinstance(image, RequestError):
             entries.append(_rejection(image))
+            continue
+        if isinstance(image, Frame):
+            entry = prediction(image.source.data, model=model)
+            entries.append(entry | {"image": entry["image"] | {"frame": image.number}})
             continue
         entry = prediction(image.data if isinstance(image, RawSamples) else image, model=model)
         entries.append(_explained(entry) if request.verb == "explanations" else entry)

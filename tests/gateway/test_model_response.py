@@ -1,13 +1,18 @@
 """Interpretation of the model server's responses."""
 
+import base64
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from gateway import model_response
-from gateway.backends.base import ModelResponse
+from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.errors import BadGatewayError, NotFoundError, ProblemError, TooManyRequestsError, UnavailableError
+from gateway.uploads.request_body import RequestBody
+from radserve.schema.response import ResultList
 from tests.gateway.fake_backend import json_response, prediction
 from tests.gateway.history.results import result
 
@@ -36,6 +41,38 @@ def test_each_prediction_gets_own_id_and_problem_gets_none() -> None:
 def test_mismatched_names_are_ignored() -> None:
     document = model_response.annotate({"predictions": [prediction(b"x"), prediction(b"y")]}, ["series.zip"], NOW)
     assert [item.get("filename") for item in document["predictions"]] == [None, None]
+
+
+def framed(number: int, image: bytes = b"x") -> dict[str, Any]:
+    document = prediction(image)
+    return document | {"image": document["image"] | {"frame": number}}
+
+
+def test_frames_share_the_name_of_their_file() -> None:
+    items = [framed(1), REFUSED | {"frame": 2}, framed(3), prediction(b"y")]
+    document = model_response.annotate({"predictions": items}, ["a", "b"], NOW)
+    assert [item["filename"] for item in document["predictions"]] == ["a", "a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("items", "is_valid"),
+    [
+        ([framed(1), REFUSED | {"frame": 2}, framed(3), prediction(b"y")], True),
+        ([framed(1), framed(2)], False),
+        ([framed(1), framed(3), prediction(b"y")], False),
+        ([framed(2), prediction(b"y")], False),
+        ([framed(1), framed(2, b"y"), prediction(b"y")], False),
+        ([framed(1), prediction(b"y"), framed(2)], False),
+        ([prediction(b"x"), framed(2), prediction(b"y")], False),
+    ],
+)
+def test_results_of_frames_are_about_the_sent_images_in_order(items: list[dict[str, Any]], is_valid: bool) -> None:
+    instances = [{"b64": base64.b64encode(image).decode()} for image in (b"x", b"y")]
+    body = RequestBody(json.dumps({"instances": instances}).encode(), "application/json")
+    request = ModelRequest("predictions", "chest", None, body.content, body.media_type)
+    results = ResultList.model_validate({"predictions": items}).predictions
+    with nullcontext() if is_valid else pytest.raises(BadGatewayError):
+        model_response.require_images(results, request, body)
 
 
 def test_file_in_zip_keeps_name_from_server() -> None:

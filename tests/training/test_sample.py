@@ -37,6 +37,17 @@ def test_a_detail_of_a_single_film_does_not_show() -> None:
     assert abs(marked - (film[10:14, 10:30].mean() - film[14:18, 10:30].mean())) < 0.2 * spread
 
 
+def test_the_texture_is_as_strong_as_that_of_the_images() -> None:
+    grain = torch.randn(300, 1, 48, 60, generator=torch.Generator().manual_seed(1)) * 12
+    images = (_images().float() * 0.7 + 40 + grain).clamp(0, 255).byte()
+    of_images, smooth, textured = (
+        np.abs(np.diff(pixels.astype(float), axis=-1)).mean()
+        for pixels in (images.numpy(), sample.draw(images, 1, 8), sample.draw(images, 1, 8, texture=1))
+    )
+    assert smooth < 0.5 * of_images
+    assert 0.8 * of_images < textured < 1.25 * of_images
+
+
 def test_colour_images_give_a_colour_sample_with_the_given_levels() -> None:
     images = _images().repeat(1, 3, 1, 1)
     images[:, 2] //= 2

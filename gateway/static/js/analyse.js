@@ -10,6 +10,7 @@ import { isChoosing } from "./chooser.js";
 import { offer } from "./claims.js";
 import { repairedName, suggestedRepair } from "./domain.js";
 import { announce, byId, make } from "./dom.js";
+import { analyseFrames, countFrames } from "./frames.js";
 import { readIncoming } from "./incoming.js";
 import { expectOutcome, showOutcome } from "./latest.js";
 import { rememberedPrevalence, statedPrevalence } from "./prevalence.js";
@@ -132,6 +133,7 @@ export function resume() {
 function submit(file, model, drop = null) {
   enqueue(file, async (job) => {
     try {
+      if (await countFrames(file) > 1) return addResult(await analyseFrames(file, model, job), drop);
       const { prediction, version, sent } = await analyseFile(file, model, job);
       addResult(new Result(file, prediction, version, sent, (repair) => submit(file, { ...model, repair })), drop);
     } catch (error) {

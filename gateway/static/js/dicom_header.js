@@ -11,9 +11,9 @@ const UNREADABLE = ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]; // big end
 const LAST = 0x00280011;
 const TAGS = {
   0x00080060: "modality", 0x00100020: "patient", 0x00180050: "thickness", 0x00180088: "between", 0x0020000D: "study", 0x0020000E: "series",
-  0x00200013: "instance", 0x00200032: "position", 0x00200037: "orientation", 0x00200052: "frame", 0x00280010: "rows", [LAST]: "columns",
+  0x00200013: "instance", 0x00200032: "position", 0x00200037: "orientation", 0x00200052: "frame", 0x00280008: "frames", 0x00280010: "rows", [LAST]: "columns",
 };
-const COUNTS = { thickness: 1, between: 1, instance: 1, position: 3, orientation: 6 }; // numbers of a text
+const COUNTS = { thickness: 1, between: 1, instance: 1, frames: 1, position: 3, orientation: 6 }; // numbers of a text
 
 /** Whether the first 140 bytes are those of a DICOM file. */
 export const isDicom = (buffer) => buffer.byteLength >= 140 && String.fromCharCode(...new Uint8Array(buffer, 128, 4)) === "DICM";
@@ -21,7 +21,7 @@ export const isDicom = (buffer) => buffer.byteLength >= 140 && String.fromCharCo
 /**
  * Return the header of a DICOM file from its first bytes; null if it is not one, or in a syntax that is not read here.
  *
- * `series`, `study`, `patient`, `frame` (of reference), `modality`, and as numbers `instance`, `position`, `orientation`, `thickness`, `between`, `rows` and
+ * `series`, `study`, `patient`, `frame` (of reference), `modality`, and as numbers `instance`, `frames`, `position`, `orientation`, `thickness`, `between`, `rows` and
  * `columns`; absent and malformed ones are null.
  */
 export function readHeader(buffer) {

@@ -78,7 +78,7 @@ function elements(buffer) {
 }
 
 /** Return the stored values as signed or unsigned numbers; bits above the stored ones do not belong to them. */
-function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
+function samples(buffer, offset, count, { allocated, stored, isSigned }) {
   const bytes = buffer.slice(offset, offset + count * (allocated / 8));
   if (allocated === 8) return isSigned ? new Int8Array(bytes) : new Uint8Array(bytes);
   const values = isSigned ? new Int16Array(bytes) : new Uint16Array(bytes);
@@ -95,9 +95,10 @@ function samples(buffer, { offset }, count, { allocated, stored, isSigned }) {
 /**
  * Return what a DICOM file stores: `values` (integers, row after row), `width`, `height`, `slope`, `intercept`, `padding`
  * (the first and last value, or null), `window` (the file's first one or null), whether high values are dark (`isInverse`),
- * whether they are in Hounsfield units (`isHounsfield`), and whether a table maps them (`hasTable`).
+ * whether they are in Hounsfield units (`isHounsfield`), and whether a table maps them (`hasTable`). Of a file with several
+ * frames, name the `frame`, from 1.
  */
-export const parseValues = (buffer) => parse(buffer, described);
+export const parseValues = (buffer, frame = null) => parse(buffer, (content, parsed) => described(content, parsed, frame));
 
 /** Return the picture of a file in colour (RGB, 8 bits): `width`, `height`, and `pixels` as red, green, blue and opacity. */
 export const parseColours = (buffer) => parse(buffer, coloured);
@@ -112,7 +113,7 @@ function parse(buffer, describe) {
   }
 }
 
-function described(buffer, { byName, reader }) {
+function described(buffer, { byName, reader }, frame) {
   const integer = (name, missing) => (byName[name] ? reader.view.getUint16(byName[name].offset, true) : missing);
   const decimal = (name, missing) => {
     const value = byName[name] ? Number.parseFloat(reader.text(byName[name])) : Number.NaN; // of several the first
@@ -123,10 +124,13 @@ function described(buffer, { byName, reader }) {
   const bits = { allocated: integer("allocated", 0), stored: integer("stored", 0), isSigned: integer("isSigned", 0) === 1 };
   const text = (name) => (byName[name] ? reader.text(byName[name]).trim() : "");
   const photometric = text("photometric");
-  const isGray = /^MONOCHROME[12]$/.test(photometric) && integer("samples", 1) === 1 && decimal("frames", 1) === 1;
+  const frames = decimal("frames", 1);
+  const isGray = /^MONOCHROME[12]$/.test(photometric) && integer("samples", 1) === 1 && (frame === null ? frames === 1 : frame <= frames);
   const isWhole = (bits.allocated === 8 || bits.allocated === 16) && bits.stored > 0 && bits.stored <= bits.allocated;
-  if (!isGray || !isWhole || width * height === 0 || byName.pixels.length < width * height * (bits.allocated / 8)) return null;
-  const values = samples(buffer, byName.pixels, width * height, bits);
+  const size = width * height * (bits.allocated / 8);
+  const place = ((frame ?? 1) - 1) * size;
+  if (!isGray || !isWhole || size === 0 || byName.pixels.length < place + size) return null;
+  const values = samples(buffer, byName.pixels.offset + place, width * height, bits);
   if (values.length !== width * height) return null;
   const hasTable = Boolean(byName.modalityTable ?? byName.table);
   const center = decimal("center", null);

@@ -66,7 +66,7 @@ export function checkStored(document, entry) {
 /** Check a prediction document on its own, like radserve.schema; throws a Problem. */
 export function checkDocument(document) {
   require(isObject(document), "it is not an object");
-  require(!("predictions" in document), "the file holds several images; unpack it and send them one by one");
+  require(!("predictions" in document), "the file holds several images; send it alone, or unpack it");
   require(!("status" in document), "it is a problem, not a prediction");
   require(!("mask" in document && "probabilities" in document), "it has both a mask and probabilities");
   const { label, model, image, positive, threshold, warning } = document;

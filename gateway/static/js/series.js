@@ -45,8 +45,8 @@ const folderOf = ({ path }) => path.split("/").slice(0, -1).join("/");
 /** Return the folders of items. */
 export const foldersOf = (items) => new Set(items.map(folderOf));
 
-/** Whether a file is a slice: several films of one DICOM series, as of an X-ray unit, are not a stack. */
-const isSlice = (header) => Boolean(header?.series) && (header.position !== null || TOMOGRAPHIC.has(header.modality));
+/** Whether a file is one slice: several films of one DICOM series, as of an X-ray unit, are not a stack. */
+const isSlice = (header) => Boolean(header?.series) && (header.frames ?? 1) <= 1 && (header.position !== null || TOMOGRAPHIC.has(header.modality));
 
 const NUMBER = /^(.*?)(\d+)(\D*)$/;
 

@@ -63,6 +63,7 @@ export class SlicePictures {
 
   /** Return the server's picture; null if it rejects the slice, which alone may be unlike the training images. */
   async request(file, size) {
+    if (size.frame) return null; // it draws no single frame
     try {
       return await this.decode(await post(`api/predictions/${this.path}`, file, { ...this.options, accept: "image/png;view=image" }), size);
     } catch (error) {
@@ -96,7 +97,7 @@ export class SlicePictures {
 /** Draw the stored values of a file in its own window, or its colours; null if they cannot be read here, or have another `size`. */
 export async function drawn(file, size = null) {
   const buffer = await file.arrayBuffer().catch(() => new ArrayBuffer(0));
-  const stored = parseValues(buffer);
+  const stored = parseValues(buffer, size?.frame ?? null);
   const picture = stored ? painted(stored) : parseColours(buffer);
   if (!picture || (size && (picture.width !== size.width || picture.height !== size.height))) return null;
   const { width, height, pixels } = picture;

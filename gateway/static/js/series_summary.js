@@ -34,7 +34,7 @@ export function volumeOf(stack, outcomes, declared) {
   if (missing && (stack.kind !== "stored" || !hasOverallResult(outcomes))) return { reason: `${slices(missing)} of ${outcomes.length} ${missingText(outcomes)}` };
   if (unknown) return { reason: `the pixel spacing of ${unknown === outcomes.length ? "the slices" : slices(unknown)} is unknown` };
   if (isMarkedOnlyInDoubt(outcomes)) return { reason: `the marked slices are ${doubtText(doubtsOf(outcomes, isMarked))}` };
-  if (stack.kind === "stored") return typeof declared?.ml === "number" ? { ml: declared.ml } : { reason: declared?.reason?.replace(/^No volume: |\.$/g, "") ?? "it was not kept" };
+  if (stack.kind === "stored" || stack.kind === "frames") return typeof declared?.ml === "number" ? { ml: declared.ml } : { reason: declared?.reason?.replace(/^No volume: |\.$/g, "") ?? "it was not kept" };
   if (!stack.isParallel) return { reason: "the slices are not parallel" };
   if (stack.duplicates.length) return { reason: "several slices have the same position" };
   if (stack.extent.includes(null)) return { reason: "the distance between the slices is unknown" };
@@ -61,7 +61,7 @@ export function volumeText(stack, outcomes, declared) {
   if (reason) return `No volume: ${reason}.`;
   const bridged = stack.gaps.reduce((sum, { missing }) => sum + missing, 0);
   const distance = () => (stack.isIrregular ? "the slice distances, which vary" : `a slice distance of ${millimetres(stack.distance)}`);
-  const source = stack.kind === "stored" ? "as measured when the slices were sent" : `from the areas and ${distance()}`;
+  const source = stack.kind === "stored" ? "as measured when the slices were sent" : stack.kind === "frames" ? "from the areas and the positions of the frames" : `from the areas and ${distance()}`;
   const doubts = doubtsOf(outcomes, isMarked);
   const deleted = outcomes.filter(({ absence }) => absence).length;
   return `Marked volume (not validated): ${millilitres(ml)}, ${source}.${doubts.length ? ` It includes ${slices(doubts.length)} ${doubtText(doubts)}.` : ""}${deleted ? ` It includes ${slices(deleted)} whose ${deleted === 1 ? "result is" : "results are"} deleted.` : ""}${bridged ? ` ${slices(bridged)} of the stack ${bridged === 1 ? "is" : "are"} missing; the volume bridges the gap.` : ""}`;
@@ -89,7 +89,7 @@ export function warnings(stack, outcomes) {
     stack.isParallel ? null : "The slices are not parallel.",
     stack.isIrregular ? "The distances between the slices vary." : null,
     order === "sent" ? `The images are shown in the order in which they were sent.${thing === "image" ? " They may be of different patients." : " This server keeps neither their positions nor whether they are of one examination."}` : null,
-    order === "position" || order === "sent" ? null : `The slices are ordered by ${ORDERS[order]}: the files state no common position.`,
+    ["position", "sent", "frames"].includes(order) ? null : `The slices are ordered by ${ORDERS[order]}: the files state no common position.`,
   ].filter(Boolean);
 }
 

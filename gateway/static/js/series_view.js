@@ -95,11 +95,11 @@ export class SeriesResult {
   details() {
     const { model } = this.first;
     const { order, distance, kind } = this.stack;
-    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name", sent: "as sent" }[order];
+    const ordered = { position: "position in the patient", instance: "instance number", name: "number in the name", none: "file name", sent: "as sent", frames: "as in the file" }[order];
     return make("details", {}, make("summary", {}, `Details and ${this.thing}s`), terms([
       ["Model", make("button", { type: "button", class: "link", on: { click: () => showCard(model.name, model.version) } }, `${this.modelName} (${model.name}), version ${model.version}`)],
       ["Order", ordered],
-      ["Slice distance", this.thing === "image" ? null : kind === "stored" ? "Not kept" : distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
+      ["Slice distance", this.thing === "image" || kind === "frames" ? null : kind === "stored" ? "Not kept" : distance === null || kind === "names" ? "Not stated" : millimetres(distance)],
       ["History", this.isSaved ? null : "Not saved: the history is unavailable"],
     ]), make("ol", { class: "slice-list" }, this.states.map(({ text }, index) => make("li", {},
       button(`${index + 1}. ${this.stack.items[index].file.name}: ${text}`, () => this.strip.go(index), { class: "link" })))));

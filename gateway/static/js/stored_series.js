@@ -85,7 +85,8 @@ export class StoredSeries extends SeriesResult {
   }
 
   get loadFiles() {
-    const entries = this.outcomes.map(({ entry }) => entry);
+    const all = this.outcomes.map(({ entry }) => entry);
+    const entries = this.first.image.frame ? all.slice(0, 1) : all; // a file with several frames is sent once
     if (this.version === null || !hasSameProfile(this.version, this.first) || !entries.every((entry) => entry && isAtHand(entry))) return null;
     return async () => {
       const files = await inParallel(entries, (entry) => patiently(() => loadImageFile(entry), this.controller.signal));

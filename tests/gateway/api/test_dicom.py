@@ -21,10 +21,12 @@ from pydicom.dataset import Dataset
 from gateway.backends.base import ModelRequest, ModelResponse
 from gateway.history.sqlite import SqliteHistory
 from radserve.dicom.objects import encode
+from radserve.schema.segmentation import Segmentation
 from tests.gateway.api.test_predictions import instances, post
 from tests.gateway.application import running_client, services
 from tests.gateway.fake_backend import FakeBackend, json_response, respond
 from tests.radserve.dicom import examples
+from tests.radserve.dicom.test_frames import enhanced, series
 
 Script = Callable[[ModelRequest], ModelResponse]
 ALL = 'multipart/related; type="application/dicom"'
@@ -151,6 +153,24 @@ def test_the_slices_of_a_series_are_one_segmentation_and_a_picture_of_the_larges
     assert [item.Modality for item in parts(request(ALL, picture=unlike))] == ["SR", "SEG"]
     assert [item.Modality for item in parts(request(ALL, marked=0))] == ["SR", "SEG"]
     assert request("application/dicom; type=sc", marked=0).status_code == 406
+
+
+def test_the_frames_of_an_object_are_answered_as_one_segmentation() -> None:
+    content = enhanced(3)
+    answer = series(content, [True, None, True])
+
+    def script(request: ModelRequest) -> ModelResponse:
+        items = [
+            document(item, "slices") if isinstance(item, Segmentation) else item.model_dump(exclude_none=True)
+            for item in answer.predictions
+        ]
+        return json_response({"predictions": items, "volume": answer.volume.model_dump(exclude_none=True)})
+
+    path = "/api/predictions/slices"
+    report, mask = parts(post(script, path, content=content, headers={"Accept": ALL}))
+    assert (report.Modality, mask.Modality, mask.NumberOfFrames) == ("SR", "SEG", 2)
+    refused = post(script, path, content=content, headers={"Accept": "application/dicom; type=sc"})
+    assert (refused.status_code, "no object of the requested type" in refused.text) == (406, True)
 
 
 def test_a_json_body_gets_objects_of_its_image() -> None:

@@ -32,6 +32,7 @@ from tests import gateways
 from tests.conftest import ROOT
 from tests.gateway.application import client, gateway, running_client, services, serving
 from tests.gateway.fake_backend import CATALOG, FakeBackend, json_response, prediction, respond
+from tests.handlers.images import dicom, film
 from tests.server import Server
 
 ONE, TWO = b"\x89PNG one", b"\xff\xd8\xff two"
@@ -175,6 +176,15 @@ def test_json_elements_are_base64_or_one_character_for_each_byte() -> None:
     read = [json.loads(item)["image"]["sha256"] for item in values(response)["result"]]
     assert read == [prediction(image)["image"]["sha256"] for image in (ONE, ONE, every_byte)]
     assert "inference-header-content-length" not in response.headers
+
+
+def test_an_image_with_several_frames_is_rejected() -> None:
+    content = base64.b64encode(dicom(film(), NumberOfFrames=2)).decode()
+    response = post(
+        {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [content]}]},
+        backend=FakeBackend(respond),
+    )
+    assert (response.status_code, "several frames" in response.json()["error"]) == (415, True)
 
 
 def test_json_accepts_base64_in_lines_and_data_urls_as_predictions_do() -> None:

@@ -22,6 +22,7 @@ from gateway.metrics import REGISTRY
 from tests.gateway.api.test_predictions import BODIES, JSON, ONE, PATH, THREE, TWO, base, encoded, instances, zipped
 from tests.gateway.application import gateway, running_client, services, serving
 from tests.gateway.fake_backend import FakeBackend, json_response, prediction, respond
+from tests.handlers.images import dicom, film
 
 EVENTS = {"Accept": "text/event-stream"}
 Event = tuple[str, Any]
@@ -255,6 +256,14 @@ def test_a_result_of_another_image_is_never_sent() -> None:
     received = streamed(lambda _: json_response({"predictions": [other]}), content=instances(ONE, TWO), headers=JSON)
     assert [event for event, _ in received] == ["accepted", "error"]
     assert "not about the images of this request" in received[-1][1]["detail"]
+
+
+def test_an_image_with_several_frames_is_a_rejection() -> None:
+    received = streamed(content=instances(dicom(film(), NumberOfFrames=2), ONE), headers=JSON)
+    (rejection,) = [data for event, data in received if event == "rejection"]
+    assert (rejection["index"], rejection["result"]["status"]) == (0, 415)
+    assert "several frames" in rejection["result"]["detail"]
+    assert [data["index"] for event, data in received if event == "prediction"] == [1]
 
 
 def test_a_bug_is_an_error_without_its_message_and_counts_as_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,6 +64,7 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
         "orientation": [1, 0, 0, 0, 1, 0],
         "thickness": 4,
         "between": None,
+        "frames": None,
         "rows": 64,
         "columns": 64,
     }
@@ -75,6 +76,7 @@ def test_headers_are_read_in_every_syntax(modules: Page) -> None:
         "patient": "SECRET-4711",
         "modality": "DX",
         "position": [1, 2, 3],
+        "frames": None,
         "rows": 40,
         "columns": 48,
     }

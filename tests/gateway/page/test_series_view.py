@@ -118,7 +118,7 @@ def swipe(page: Page, stage: Locator, left: int) -> None:
 def test_rejected_and_missing_slices_keep_their_place_on_a_phone(opened: Opener, static_gateway: Gateway) -> None:
     page = open_series(opened, static_gateway, [], color_scheme="dark", bypass_csp=True, **PHONE)
     files = stack([0, 8, 16, 24, 40, 48])
-    files[1] = slice_dicom(8, 99, NumberOfFrames=2)  # rejected
+    files[1] = slice_dicom(8, 99, BitsStored=0)  # rejected
     other = slice_dicom(8, 1, SeriesInstanceUID="1.2.3.4.5.6")
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate([*files, other])))
     expect(page.locator(".result")).to_have_count(2)  # the slice of the other series is alone
@@ -146,15 +146,15 @@ def test_a_series_of_mostly_rejected_slices_says_so_first(opened: Opener, static
     files = stack([4.0 * index for index in range(32)])
     other, damaged = [*range(20), *range(25, 31)], 31
     for index in other:
-        files[index] = slice_dicom(4.0 * index, 100 - index, NumberOfFrames=2)
+        files[index] = slice_dicom(4.0 * index, 100 - index, BitsStored=0)
     files[damaged] = files[damaged][:-100]
     choose(page, *(payload(f"{index}.dcm", content) for index, content in enumerate(files)))
     card = series_card(page)
     expect(card.locator(".verdict")).to_have_text("!27 of 32 slices could not be analysed")
     notice = card.locator(".series-rejections")
     expect(notice.locator("p").first).to_have_text(
-        "Most frequent reason (26 slices): This model cannot analyse this image. "
-        "The DICOM object has 2 frames; send each frame as a separate object."
+        "Most frequent reason (26 slices): This model cannot analyse this image. The DICOM object has BitsAllocated 16 "
+        "and BitsStored 0; supported are 8, 16 and 32 allocated bits with at most as many stored."
     )
     expect(notice.locator("p").last).to_have_text(
         "The others: no tumour marked on any of 5 analysed slices. Nothing follows for the 27 slices without a result."
@@ -209,7 +209,7 @@ def test_numbered_images_are_offered_as_series_without_volume_and_a_rejected_one
     expect(card.locator("img.picture")).to_be_visible()
     page.evaluate("scrollTo(0, 1e6)")
     assert page.evaluate("scrollY") > 300
-    choose(page, *(payload(f"{index}.dcm", slice_dicom(index, index, NumberOfFrames=2)) for index in range(3)))
+    choose(page, *(payload(f"{index}.dcm", slice_dicom(index, index, BitsStored=0)) for index in range(3)))
     expect(page.locator("#rejection-list .rejection")).to_be_in_viewport()
 
 

@@ -1,5 +1,6 @@
 """`radserve predict --dicom-out` on folders with series of slices."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from radserve.schema.segmentation import Segmentation
 from tests import command_line
 from tests.radserve.dicom import examples, readers
+from tests.radserve.dicom.test_frames import enhanced, series
 from tests.radserve.scripted import Reply, Request, Scripted, document, problem
 from tests.server import ROOT
 
@@ -104,6 +107,37 @@ def test_images_that_are_not_dicom_have_no_objects(odd: Scripted, tmp_path: Path
     reason = "The image is png, not DICOM, so its result cannot be DICOM either."
     such = f"2 images not written as DICOM, such as {tmp_path / 'films' / '0.png'}: {reason}"
     assert done.stderr.splitlines()[-2:] == [such, "2 images analysed, 0 failed. No DICOM objects were written."]
+
+
+def test_a_file_with_several_frames_has_a_row_and_a_mask_for_each_and_common_objects(
+    odd: Scripted, tmp_path: Path, out: Path
+) -> None:
+    content = enhanced(3)
+    path = tmp_path / "enhanced.dcm"
+    path.write_bytes(content)
+    answer = series(content, [True, None, True])
+    items = [
+        {**item.raw} if isinstance(item, Segmentation) else item.model_dump(exclude_none=True)
+        for item in answer.predictions
+    ]
+    for item in items:
+        if "model" in item:
+            item["model"] = item["model"] | {"name": "glioma"}
+    odd.script = lambda request: document({"predictions": items, "volume": answer.volume.model_dump(exclude_none=True)})
+    done = predict(odd, path, "--dicom-out", out, "--masks", out, "--json")
+    assert (done.returncode, len(odd.requests)) == (1, 1)  # a frame is rejected
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row.get("image", row.get("problem"))["frame"] for row in rows] == [1, 2, 3]
+    assert {row["file"] for row in rows} == {str(path)}
+    names = ["enhanced.1.mask.png", "enhanced.3.mask.png", "enhanced.seg.dcm", "enhanced.sr.dcm"]
+    assert sorted(item.name for item in out.iterdir()) == names
+    done = predict(odd, path, "--out", tmp_path / "table.csv")
+    again = predict(odd, path, "--out", tmp_path / "table.csv", "--resume")
+    assert (done.returncode, again.returncode, len(odd.requests)) == (1, 1, 3)  # 422 may be due to options
+    table = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [(row["frame"], row["status"]) for row in table] == [("1", "200"), ("2", "422"), ("3", "200")]
+    drawn = predict(odd, path, "--overlays", out)
+    assert (drawn.returncode, "several frames" in drawn.stderr) == (2, True)
 
 
 def test_force_replaces_the_other_form_of_a_series(odd: Scripted, folder: Path, out: Path) -> None:

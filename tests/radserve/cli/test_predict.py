@@ -359,7 +359,7 @@ def _corrupt(folder: Path) -> Path:
 def test_a_real_server_answers_the_sample(server: Server) -> None:
     done = _predict(server.url, SAMPLE, name="chest-xray-cnn")
     assert done.returncode == 0
-    assert "\tpneumonia 99.8%\t" in done.stdout
+    assert "\tpneumonia 99.7%\t" in done.stdout
 
 
 @pytest.mark.e2e

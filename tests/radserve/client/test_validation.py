@@ -76,6 +76,16 @@ def test_results_of_two_models_are_invalid() -> None:
         validation.result_list({"predictions": items}, [request, request])
 
 
+def test_frames_are_results_of_one_image() -> None:
+    items = [prediction(IMAGE), {"status": 422, "title": "Bad", "detail": "It is.", "frame": 2}]
+    items[0]["image"]["frame"] = 1
+    assert len(validation.result_list({"predictions": items}, [REQUEST])) == 2
+    with pytest.raises(InvalidResponseError, match="frame 2 follows no frame"):
+        validation.result_list({"predictions": items[1:]}, [REQUEST])
+    with pytest.raises(InvalidResponseError, match="2 entries for 2 images"):
+        validation.result_list({"predictions": items}, [REQUEST, REQUEST])
+
+
 def test_an_explanation_has_a_prediction_and_a_heat_map() -> None:
     result = validation.explanation(explanation(IMAGE), REQUEST)
     assert (result.prediction.label, result.heat.label, result.heat.method) == ("normal", "normal", "grad-cam")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from benchmarks.orthanc import film
 from radserve.client import Client
@@ -16,6 +17,8 @@ from radserve.pacs.processing import Processor
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.receiver import Commitments
 from radserve.pacs.settings import Settings
+from radserve.schema.segmentation import Segmentation
+from tests.radserve.dicom.test_frames import enhanced, series
 from tests.radserve.scripted import Reply, Request, Scripted, document, prediction, problem
 
 IMAGE = film(1, Rows=10, Columns=20, PixelData=bytes(200))  # the size of scripted results
@@ -58,6 +61,36 @@ def test_only_failures_that_may_be_due_to_the_image_count(
     odd.say(problem(status, "Failed", "It failed."))
     assert processor.process_next()
     assert only(queue).state == state
+
+
+@pytest.mark.parametrize(
+    ("marked", "status", "state"),
+    [
+        ([True, True], 422, "storing"),
+        ([True, None], 422, "storing"),
+        ([True, None], 503, "received"),
+        ([None], 422, "rejected"),
+    ],
+)
+def test_all_frames_of_an_object_have_one_segmentation(
+    odd: Scripted, queue: Queue, tmp_path: Path, marked: list[bool | None], status: int, state: str
+) -> None:
+    content = enhanced(2)
+    answer = series(content, marked)
+    items = [
+        {**item.raw, "model": item.raw["model"] | {"name": "chest"}}
+        if isinstance(item, Segmentation)
+        else item.model_dump(exclude_none=True) | {"status": status}
+        for item in answer.predictions
+    ]
+    odd.say(document({"predictions": items, "volume": answer.volume.model_dump(exclude_none=True)}))
+    settings = Settings.model_validate(VALID | {"folder": tmp_path, "server": {"url": odd.url}})
+    queue.add(headers.read(content), content, settings.rules)
+    with Client(odd.url, retries=0) as client:
+        assert Processor(settings, queue, client, Commitments()).process_next()
+    assert only(queue).state == state
+    frames = [dcmread(path).NumberOfFrames for path in queue.result_files(only(queue))]
+    assert frames == ([marked.count(True)] if state == "storing" else [])
 
 
 def test_an_image_whose_result_has_none_of_the_objects_is_rejected(

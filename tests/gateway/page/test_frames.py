@@ -1,0 +1,66 @@
+"""A DICOM file with several frames in the page."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Route, expect
+
+from handlers import volume
+from tests.gateway.page.conftest import Opener
+from tests.gateway.page.files import choose, payload
+from tests.gateway.page.scripted import script
+from tests.gateway.page.slices import measured, segmentation, slice_dicom, slice_pixels
+from tests.gateway.page.test_accessibility import faults
+from tests.gateways import Gateway
+
+pytestmark = pytest.mark.e2e
+
+PLACES = (0, 28, 40, 52, 80)
+
+
+def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
+    opened: Opener, static_gateway: Gateway
+) -> None:
+    slices = [slice_dicom(place, number) for number, place in enumerate(PLACES)]
+    frames = b"".join(slice_pixels(place).tobytes() for place in PLACES)
+    content = slice_dicom(0, 1, NumberOfFrames=len(PLACES), PixelData=frames)
+    entries: list[dict[str, Any]] = []
+    for number, alone in enumerate(slices, 1):
+        entry = segmentation(alone, "slices")
+        entry["image"] |= {"frame": number, "sha256": hashlib.sha256(content).hexdigest()}
+        entries.append(entry)
+    measured_volume = volume.measure([measured(alone)[1] for alone in slices])
+    sent: list[str] = []
+
+    def respond(route: Route) -> None:
+        sent.append(route.request.headers["accept"])
+        route.fulfill(json={"predictions": entries, "volume": measured_volume, "history": "stored"})
+
+    page = opened(static_gateway.url, model="slices", prepare=lambda page: script(page, answer=respond))
+    choose(page, payload("enhanced.dcm", content))
+    card = page.locator(".result.series")
+    expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 5 slices")
+    expect(card.locator(".volume")).to_have_text(
+        f"Marked volume (not validated): {measured_volume['ml']:.1f} ml, from the areas and the positions of the "
+        "frames. Do not measure with it."
+    )
+    expect(card.locator(".place")).to_have_text("3 of 5")  # the largest mask
+    expect(card.locator("canvas.overlay")).to_be_visible()
+    expect(card.get_by_text("Drawn by this page")).to_be_visible()
+    shown = card.locator("canvas.picture")
+    drawn = [shown.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]")]
+    card.locator(".stage").press("End")
+    expect(card.locator(".place")).to_have_text("5 of 5")
+    drawn.append(shown.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]"))
+    for place, pixels in zip((40, 80), drawn, strict=True):
+        expected = np.clip(slice_pixels(place) / 3200 * 255, 0, 255)
+        np.testing.assert_allclose(np.reshape(pixels, (64, 64, 4))[..., 0], expected, atol=1)
+    assert len(sent) == 1  # no picture of a frame is requested
+    expect(card.get_by_role("button", name="DICOM")).to_be_visible()
+    assert faults(page) == []
+
+    entries[1]["image"]["frame"] = 3
+    choose(page, payload("again.dcm", content))
+    expect(page.locator("#rejection-list .rejection")).to_contain_text("its frames are not in order")
