@@ -73,7 +73,7 @@ def _is_url(value: str) -> bool:
         host = url.host.encode("idna")
     except (httpx.InvalidURL, UnicodeError):
         return False
-    is_complete = re.fullmatch(r"https?://[^\s/@?#]+([/?][^\s@#]*)?", value) is not None and host != b""
+    is_complete = re.fullmatch(r"https?://[^\s/@?#]+([/?][^\s#]*)?", value) is not None and host != b""
     return is_complete and (url.port is None or 1 <= url.port <= _MAX_PORT)
 
 
