@@ -17,7 +17,6 @@ from pydicom.dataset import Dataset
 
 from radserve.errors import PacsError
 from radserve.files import PART_SUFFIX, create_atomically
-from radserve.pacs import rules
 from radserve.pacs.settings import Retry, Rule
 from radserve.schema.cases import CaseState
 
@@ -26,15 +25,13 @@ STATES: Final[tuple[CaseState, ...]] = get_args(CaseState)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY,
-    instance TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL DEFAULT '',
+    instance TEXT NOT NULL, study TEXT NOT NULL,
     rule TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL,  -- empty if no rule applies, or version is open
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
     file TEXT NOT NULL,                                              -- name in the folder of images
     archive TEXT NOT NULL DEFAULT '',                                -- sha256, once predicted
     tries INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     claimed INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, changed REAL NOT NULL,
-    queued REAL NOT NULL DEFAULT 0,                                  -- when it arrived, or was sent again
-    notice TEXT NOT NULL DEFAULT '',                                 -- uid of the message about its result
     UNIQUE (instance, model, version)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS notices (
@@ -50,14 +47,14 @@ CREATE TABLE IF NOT EXISTS cursors (
 _VERSION: Final = 1  # PRAGMA user_version of a queue with this schema
 _ADDED: Final = {
     "series": "TEXT NOT NULL DEFAULT ''",
-    "queued": "REAL NOT NULL DEFAULT 0",
-    "notice": "TEXT NOT NULL DEFAULT ''",
+    "queued": "REAL NOT NULL DEFAULT 0",  # when it arrived, or was sent again
+    "notice": "TEXT NOT NULL DEFAULT ''",  # uid of the message about its result
 }
-"""Columns that the jobs of an earlier release lack."""
+"""Further columns of jobs, which earlier releases lack. Their reasons may quote who the patient is."""
 _UPDATES: Final = """
 UPDATE jobs SET queued = changed WHERE queued = 0;
 UPDATE jobs SET notice = coalesce((SELECT uid FROM notices WHERE job = jobs.id AND due IS NULL), '');
-UPDATE jobs SET reason = 'No rule matches.' WHERE model = '' AND quotes_patient(reason);
+UPDATE jobs SET reason = 'No rule matches.' WHERE reason LIKE 'Rule %';
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (state, claimed, due);
 CREATE INDEX IF NOT EXISTS jobs_notice ON jobs (notice) WHERE notice != '';
 """
@@ -372,7 +369,6 @@ def _update(database: sqlite3.Connection) -> None:
     for column, kind in _ADDED.items():
         if column not in present:
             database.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
-    database.create_function("quotes_patient", 1, rules.quotes_patient)
     for statement in _UPDATES.split(";\n"):
         database.execute(statement)
     database.execute(f"PRAGMA user_version = {_VERSION}")

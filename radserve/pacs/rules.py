@@ -1,6 +1,5 @@
 """Rules: which model an image is sent to, and why."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,10 +12,14 @@ from radserve.pacs.settings import Age, Rule
 _SHOWN: Final = frozenset(
     (
         *("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex", "Modality", "SOPClassUID", "ImageType"),
-        *("BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType", "Rows"),
-        *("Columns", "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "NumberOfFrames"),
-        *("Manufacturer", "ManufacturerModelName", "ScanningSequence", "SequenceVariant", "MRAcquisitionType"),
-        *("MagneticFieldStrength", "SliceThickness", "RepetitionTime", "EchoTime", "KVP", "BurnedInAnnotation"),
+        *("BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType"),
+        *(
+            "PhotometricInterpretation",
+            "SamplesPerPixel",
+            "Manufacturer",
+            "ManufacturerModelName",
+            "BurnedInAnnotation",
+        ),
     )
 )
 """Attributes whose values reasons quote: those of others, such as AccessionNumber, may name the patient."""
@@ -97,11 +100,6 @@ def _attribute(keyword: str, wanted: Sequence[str], values: Sequence[str]) -> Fi
     choice = " or ".join(value or "absent" for value in wanted)
     value = " and ".join(values) or "absent"
     return Finding(met, f"{keyword} is {value}" + ("" if met else f", not {choice}"))
-
-
-def quotes_patient(reason: str) -> bool:
-    """Return whether a reason, of an earlier release, quotes an attribute that may name the patient."""
-    return not _SHOWN.issuperset(re.findall(r"[:;] (\w+) is ", reason.replace("age is unknown", "")))
 
 
 def _age(wanted: Age, age: float | None) -> Finding:

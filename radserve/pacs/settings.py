@@ -70,11 +70,10 @@ def _hook(value: str) -> str:
 def _is_url(value: str) -> bool:
     try:
         url = httpx.URL(value)
-        host = url.host.encode("idna")
+        is_valid = url.host.encode("idna") != b"" and (url.port or 1) <= _MAX_PORT
     except (httpx.InvalidURL, UnicodeError):
         return False
-    is_complete = re.fullmatch(r"https?://[^\s/@?#]+([/?][^\s#]*)?", value) is not None and host != b""
-    return is_complete and (url.port is None or 1 <= url.port <= _MAX_PORT)
+    return is_valid and re.fullmatch(r"https?://[^\s/@?#]+([/?][^\s#]*)?", value) is not None
 
 
 def _list(value: Any) -> Any:

@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             credential = self.headers.get("Authorization", "").encode()
             if hmac.compare_digest(credential, f"Bearer {self.server.token}".encode()):
                 return True
-            self._fail(HTTPStatus.UNAUTHORIZED, "Missing or wrong token.", {"WWW-Authenticate": "Bearer"})
+            self._fail(HTTPStatus.UNAUTHORIZED, "Missing or wrong token.")
         elif self.headers.get("Origin") is None and _LOCAL.fullmatch(self.headers.get("Host", "")):
             return True
         else:  # a page that a user of this machine visits could send it, also by DNS rebinding
@@ -159,16 +159,18 @@ class _Handler(BaseHTTPRequestHandler):
         except (DatabaseError, OSError) as error:
             self._fail(HTTPStatus.SERVICE_UNAVAILABLE, f"The queue cannot be used ({type(error).__name__}).")
         else:
-            self._send(HTTPStatus.OK, body, {"Content-Type": media_type})
+            self._send(HTTPStatus.OK, body, media_type)
 
-    def _fail(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def _fail(self, status: HTTPStatus, detail: str) -> None:
         body = _json({"status": int(status), "title": status.phrase, "detail": detail})
-        self._send(status, body, {"Content-Type": "application/problem+json"} | dict(headers or {}))
+        self._send(status, body, "application/problem+json")
 
-    def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, media_type: str) -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 

@@ -185,12 +185,6 @@ def test_an_image_that_cannot_be_written_leaves_no_job_and_no_file(queue: Queue)
     assert intake.receive(large) == "queued"
 
 
-def test_no_image_is_accepted_below_the_free_space_of_the_settings(queue: Queue) -> None:
-    with pytest.raises(PacsUnavailableError, match="less than the setting"):
-        Intake(queue, [RULE], 2**60).receive(film(1))
-    assert queue.jobs() == []
-
-
 def test_old_jobs_are_forgotten_and_waiting_ones_are_kept(queue: Queue) -> None:
     add(queue, 1)
     finish(queue, "archive")

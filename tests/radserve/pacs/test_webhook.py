@@ -19,8 +19,7 @@ from radserve.pacs.queue import Job, Queue
 from radserve.pacs.settings import Retry, Rule, Webhook
 from radserve.pacs.webhook import Notifier, message
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation
-from tests.radserve.scripted import Reply, Scripted, prediction, segmentation
+from tests.radserve.scripted import Reply, Scripted, prediction
 
 IMAGE = film(1, Rows=10, Columns=20, PixelData=bytes(200), AccessionNumber="A7")  # the size of scripted results
 KEY = b"a secret of 24 characters"
@@ -86,14 +85,6 @@ def test_a_message_names_images_model_and_probability_but_no_patient(queue: Queu
     named = message(settings.model_copy(update={"patient_data": True}), queue.jobs()[0], IMAGE, positive)
     assert named is not None
     assert json.loads(named[1])["patient"] == {"PatientID": "S1", "AccessionNumber": "A7"}
-
-
-def test_a_marked_mask_has_no_probability(queue: Queue, settings: Webhook) -> None:
-    document = segmentation(IMAGE)
-    document["image"]["format"] = "dicom"
-    described = message(settings, claim(queue), IMAGE, Segmentation.model_validate(document))
-    assert described is not None
-    assert json.loads(described[1])["positive_probability"] is None
 
 
 @pytest.mark.parametrize(
