@@ -75,12 +75,6 @@ def test_a_rejected_or_dead_image_is_analysed_when_it_is_sent_again(queue: Queue
         assert queue.jobs()[0].reason == "reason"
     assert add(queue) == 1
     assert [job.state for job in queue.jobs()] == ["received"]
-
-
-def test_a_dead_image_that_is_sent_again_leaves_no_file_behind(queue: Queue) -> None:
-    add(queue)
-    queue.finish(claim(queue), "dead", "reason")
-    add(queue)
     assert [path.name for path in queue.images.iterdir()] == [claim(queue).file]
 
 
