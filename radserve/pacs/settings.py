@@ -112,7 +112,9 @@ class Server(_Settings):
     timeout: Seconds = 120.0
 
 
-class _Web(_Settings):
+class Web(_Settings):
+    """Web service."""
+
     username: str | None = None
     password: Secret = ""
     token: Secret | None = None  # sent as `Authorization: Bearer TOKEN`
@@ -130,14 +132,14 @@ class _Web(_Settings):
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
 
-class OrthancSource(_Web):
+class OrthancSource(Web):
     """Change feed of an Orthanc."""
 
     orthanc: Url
     history: bool = False  # at the first start, begin with the first change, not with the next
 
 
-class DicomWebSource(_Web):
+class DicomWebSource(Web):
     """Studies of the last days, by QIDO-RS and WADO-RS."""
 
     dicomweb: Url
@@ -153,7 +155,7 @@ class Receiver(_Settings):
     allowed: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
 
 
-class StowDestination(_Web):
+class StowDestination(Web):
     """STOW-RS service."""
 
     stow: Url
