@@ -50,7 +50,7 @@ class Plan(Document):
     the digest of the list of images that it had.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2  # raised when the columns of results change
     input: Text
     column: Text | None = None
     inputs: Annotated[int, Field(ge=1)]
@@ -123,6 +123,8 @@ def read(objects: Objects) -> Plan | None:
     try:
         return Plan.model_validate_json(content)
     except ValidationError as error:
+        if any(item["loc"] == ("format",) for item in error.errors()):
+            raise BatchError(f"{objects.url}/{FILE}: made by another release. Start a new OUTPUT folder.") from error
         raise BatchError(f"{objects.url}/{FILE}: {describe(error)}. Choose another OUTPUT.") from error
 
 

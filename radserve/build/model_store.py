@@ -75,11 +75,16 @@ def read(store: Path) -> Index:
     except FileNotFoundError:
         return Index()
     except OSError as error:
-        raise StoreIndexError(f"{path}: {error.strerror}; the server's user must be able to read it.") from error
+        raise _unreadable(path, error) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         raise StoreIndexError(f"{path}: {key}: {first['msg']}. Delete it and run 'radserve build'.") from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreIndexError:
+    advice = "; the server's user must be able to read it" if isinstance(error, PermissionError) else ""
+    return StoreIndexError(f"{path}: {error.strerror}{advice}.")
 
 
 def require_archives(store: Path) -> None:
@@ -92,7 +97,7 @@ def require_archives(store: Path) -> None:
     except NotADirectoryError as error:
         raise StoreIndexError(f"{store}: not a folder; choose another --model-store.") from error
     except OSError as error:
-        raise StoreIndexError(f"{store}: {error.strerror}; the server's user must be able to read it.") from error
+        raise _unreadable(store, error) from error
     if not read(store).archives:
         raise StoreIndexError(f"{store}: the model store is empty. {remedy}")
 

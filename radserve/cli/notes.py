@@ -1,4 +1,4 @@
-"""Collects what the results of `radserve predict` rest on."""
+"""Collects notes on the results of `radserve predict`, such as archives and prevalence."""
 
 from collections import Counter
 

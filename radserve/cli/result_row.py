@@ -15,6 +15,7 @@ _NOT_FINAL: Final = frozenset(
     # The last one depends on --assure and --repair.
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
+_OTHER_RELEASE: Final = "its columns are those of another release"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def _read_json_lines(path: Path) -> Iterable[Row]:
     for line in complete.split("\n") if complete else ():
         document = json.loads(line)
         model, problem = document.get("model", {}), document.get("problem", {})
+        if not problem and "result" not in document:
+            raise ValueError(_OTHER_RELEASE)
         status = problem.get("status") if problem else HTTPStatus.OK
         sha256 = document.get("image", {}).get("sha256") or problem.get("image_sha256")
         profile = document.get("profile") or {}
@@ -72,7 +75,7 @@ def _read_csv(path: Path) -> Iterable[Row]:
     complete, end, _ = path.read_bytes().decode().rpartition("\r\n")
     header, *rows = csv.reader(io.StringIO(complete + end, newline=""))
     if tuple(header) != columns.NAMES:
-        raise ValueError("its columns are those of another release")
+        raise ValueError(_OTHER_RELEASE)
     for cells in rows:
         if len(cells) == len(header):
             row = dict(zip(header, cells, strict=True))
@@ -88,6 +91,8 @@ def _read_parquet(path: Path) -> Iterable[Row]:
     import pandas as pd
 
     table = pd.read_parquet(path).astype(object)
+    if tuple(table.columns) != columns.NAMES:
+        raise ValueError(_OTHER_RELEASE)
     for row in table.where(table.notna(), None).to_dict("records"):
         conditions = row["profile_sha256"], row["repair"], row["prevalence"], row["domain_status"]
         names = row["model"], row["version"], row["model_sha256"], row["image_sha256"]

@@ -11,7 +11,7 @@ from radserve.cli import terminal
 from radserve.cli.notes import Notes
 from radserve.cli.report import Outcome, Problem, Report
 from radserve.cli.terminal import encodable, safe
-from radserve.schema.percentage import comparison, percentage
+from radserve.schema.percentage import compared, percentage
 from radserve.schema.prediction import ImageResult, Prediction
 from radserve.schema.segmentation import Segmentation
 
@@ -99,8 +99,8 @@ def _decision(result: Prediction) -> dict[str, Text]:
     """Return the probability, that of the positive label where there is a cut-off."""
     if result.positive_probability is None or result.positive_label is None or result.threshold is None:
         return {"Probability": safe(percentage(result.probability))}
-    share = comparison(result.positive_label, result.positive_probability)
-    return {"Probability": safe(share), "Cut-off": safe(percentage(result.threshold))}
+    share, cut_off = compared(result.positive_probability, result.threshold)
+    return {"Probability": safe(f"{result.positive_label} {share}"), "Cut-off": safe(cut_off)}
 
 
 def _domain(result: ImageResult) -> dict[str, Text]:

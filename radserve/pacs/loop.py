@@ -16,7 +16,7 @@ from radserve.errors import PacsError, RadServeError
 from radserve.host import stop_signals
 from radserve.pacs import receiver, sources, status
 from radserve.pacs.intake import Intake
-from radserve.pacs.metrics import POLLED
+from radserve.pacs.metrics import EVERY, POLLED
 from radserve.pacs.processing import Processor
 from radserve.pacs.queue import Queue
 from radserve.pacs.receiver import Commitments
@@ -68,7 +68,7 @@ async def _run(settings: Settings) -> None:
             stack.enter_context(receiver.running(settings.receiver, taking, commitments))
         threads = [_thread(stop, _IDLE, processor.process_next) for _ in range(settings.workers)]
         threads += [
-            _thread(stop, item.every, _poll(stack.enter_context(sources.opened(item)), taking))
+            _thread(stop, item.every, _poll(stack.enter_context(sources.opened(item)), taking, item.every))
             for item in settings.sources
         ]
         if settings.webhook is not None:
@@ -83,8 +83,10 @@ async def _run(settings: Settings) -> None:
             await asyncio.to_thread(thread.join, max(0.0, end - time.monotonic()))
 
 
-def _poll(source: Source, taking: Intake) -> Callable[[], bool]:
+def _poll(source: Source, taking: Intake, every: float) -> Callable[[], bool]:
     polled = POLLED.labels(source.name)
+    polled.set_to_current_time()
+    EVERY.labels(source.name).set(every)
 
     def poll() -> bool:
         more = source.poll(taking)

@@ -14,8 +14,12 @@ SECONDS: Final = Histogram("radserve_pacs_seconds", "Duration of a try, by step.
 FAILURES: Final = Counter("radserve_pacs_failures", "Failed tries, by step.", ["step"], registry=None)
 RESULTS: Final = Counter("radserve_pacs_results", "Objects stored at a destination.", registry=None)
 POLLED: Final = Gauge(
-    "radserve_pacs_polled_timestamp_seconds", "Last successful poll, by source; 0 before.", ["source"], registry=None
+    "radserve_pacs_polled_timestamp_seconds",
+    "Last successful poll, by source; before the first, the start.",
+    ["source"],
+    registry=None,
 )
+EVERY: Final = Gauge("radserve_pacs_poll_seconds", "Setting `every`, by source.", ["source"], registry=None)
 
 
 class _QueueMetrics:
@@ -39,6 +43,6 @@ class _QueueMetrics:
 def registry(queue: Queue) -> CollectorRegistry:
     """Return all metrics."""
     result = CollectorRegistry()
-    for collector in (RECEIVED, SECONDS, FAILURES, RESULTS, POLLED, _QueueMetrics(queue)):
+    for collector in (RECEIVED, SECONDS, FAILURES, RESULTS, POLLED, EVERY, _QueueMetrics(queue)):
         result.register(collector)
     return result

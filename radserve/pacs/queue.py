@@ -25,17 +25,15 @@ STATES: Final[tuple[CaseState, ...]] = get_args(CaseState)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY,
-    instance TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL DEFAULT '',
+    instance TEXT NOT NULL, study TEXT NOT NULL,
     rule TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL,  -- empty if no rule applies, or version is open
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
     file TEXT NOT NULL,                                              -- name in the folder of images
     archive TEXT NOT NULL DEFAULT '',                                -- sha256, once predicted
     tries INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     claimed INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, changed REAL NOT NULL,
-    queued REAL NOT NULL DEFAULT 0,                                  -- when it arrived, or was sent again
     UNIQUE (instance, model, version)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS jobs_due ON jobs (state, claimed, due);
 CREATE TABLE IF NOT EXISTS notices (
     uid TEXT PRIMARY KEY, job INTEGER NOT NULL, body TEXT NOT NULL,  -- body: empty once it is delivered
     tries INTEGER NOT NULL DEFAULT 0, due REAL, changed REAL NOT NULL -- due: null until the results are stored
@@ -46,12 +44,20 @@ CREATE TABLE IF NOT EXISTS cursors (
     source TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (source, key)
 ) STRICT;
 """
-_OLDER: Final = """
-ALTER TABLE jobs ADD COLUMN series TEXT NOT NULL DEFAULT '';
-ALTER TABLE jobs ADD COLUMN queued REAL NOT NULL DEFAULT 0;
-UPDATE jobs SET queued = changed;
+_VERSION: Final = 1  # PRAGMA user_version of a queue with this schema
+_ADDED: Final = {
+    "series": "TEXT NOT NULL DEFAULT ''",
+    "queued": "REAL NOT NULL DEFAULT 0",  # when it arrived, or was sent again
+    "notice": "TEXT NOT NULL DEFAULT ''",  # uid of the message about its result
+}
+"""Further columns of jobs, which earlier releases lack. Their reasons may quote who the patient is."""
+_UPDATES: Final = """
+UPDATE jobs SET queued = changed WHERE queued = 0;
+UPDATE jobs SET notice = coalesce((SELECT uid FROM notices WHERE job = jobs.id AND due IS NULL), '');
+UPDATE jobs SET reason = 'No rule matches.' WHERE reason LIKE 'Rule %';
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (state, claimed, due);
+CREATE INDEX IF NOT EXISTS jobs_notice ON jobs (notice) WHERE notice != '';
 """
-"""Updates a queue of an earlier release."""
 _NEW: Final = """
 INSERT INTO jobs (instance, series, study, rule, model, version, state, reason, file, due, changed, queued)
 VALUES (:instance, :series, :study, :rule, :model, :version, :state, :reason, :file, :now, :now, :now)
@@ -125,9 +131,10 @@ class Queue:
             folder / "queue.sqlite3", isolation_level=None, check_same_thread=False, timeout=30
         )
         self._database.row_factory = sqlite3.Row
-        self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + _SCHEMA)
-        if "queued" not in {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}:
-            self._database.executescript(_OLDER)
+        self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        with self._transaction() as database:
+            if database.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+                _update(database)
 
     def close(self) -> None:
         """Close the database."""
@@ -201,10 +208,12 @@ class Queue:
             rows = [(uid, now) for uid in uids]
             database.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", rows)
             database.execute(
-                "UPDATE jobs SET state = 'storing', archive = ?, tries = 0, changed = ? WHERE id = ?",
-                (archive, now, job.id),
+                "UPDATE jobs SET state = 'storing', archive = ?, tries = 0, changed = ?, notice = ? WHERE id = ?",
+                (archive, now, "" if notice is None else notice[0], job.id),
             )
-            database.execute("DELETE FROM notices WHERE job = ? AND due IS NULL", (job.id,))  # of an earlier try
+            database.execute(  # of earlier tries
+                "DELETE FROM notices WHERE due IS NULL AND uid NOT IN (SELECT notice FROM jobs WHERE notice != '')"
+            )
             if notice is not None:
                 database.execute(
                     "INSERT OR IGNORE INTO notices (uid, job, body, changed) VALUES (?, ?, ?, ?)",
@@ -224,7 +233,10 @@ class Queue:
                 (state, reason, now, job.id),
             )
             if state == "done":
-                database.execute("UPDATE notices SET due = ? WHERE job = ? AND due IS NULL", (now, job.id))
+                database.execute(
+                    "UPDATE notices SET due = ? WHERE uid = (SELECT notice FROM jobs WHERE id = ?) AND due IS NULL",
+                    (now, job.id),
+                )
             used = database.execute(_FILES + " AND file = ?", (job.file,)).fetchone()
         if state == "dead":
             return
@@ -328,11 +340,14 @@ class Queue:
             database.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (source, key, value))
 
     def forget(self, before: float) -> None:
-        """Delete finished jobs and identifiers of results that were last changed before a time."""
+        """Delete finished jobs, messages and identifiers of results that were last changed before a time."""
         with self._transaction() as database:
             database.execute("DELETE FROM jobs WHERE state IN ('done', 'rejected') AND changed < ?", (before,))
-            for table in ("results", "notices"):
-                database.execute(f"DELETE FROM {table} WHERE changed < ?", (before,))  # noqa: S608 - fixed names
+            database.execute("DELETE FROM results WHERE changed < ?", (before,))
+            rows = database.execute("DELETE FROM notices WHERE changed < ? RETURNING job, body", (before,)).fetchall()
+        for row in rows:
+            if row["body"]:
+                logger.error("the message about job %d was never delivered and is deleted", row["job"])
 
     def result_files(self, job: Job) -> list[Path]:
         """Return the results of a job that are on disk."""
@@ -354,6 +369,19 @@ class Queue:
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
+
+
+def _update(database: sqlite3.Connection) -> None:
+    """Create the tables, or update those of an earlier release, within a transaction."""
+    for statement in _SCHEMA.split(";\n"):  # executescript would commit
+        database.execute(statement)
+    present = {row["name"] for row in database.execute("PRAGMA table_info(jobs)")}
+    for column, kind in _ADDED.items():
+        if column not in present:
+            database.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
+    for statement in _UPDATES.split(";\n"):
+        database.execute(statement)
+    database.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _delete(paths: Iterable[Path]) -> None:

@@ -9,7 +9,20 @@ from pydicom.dataset import Dataset
 from radserve.pacs import header as headers
 from radserve.pacs.settings import Age, Rule
 
-_SHOWN: Final = ("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex")
+_SHOWN: Final = frozenset(
+    (
+        *("PatientAge", "PatientOrientation", "PatientPosition", "PatientSex", "Modality", "SOPClassUID", "ImageType"),
+        *("BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality", "PresentationIntentType"),
+        *(
+            "PhotometricInterpretation",
+            "SamplesPerPixel",
+            "Manufacturer",
+            "ManufacturerModelName",
+            "BurnedInAnnotation",
+        ),
+    )
+)
+"""Attributes whose values reasons quote: those of others, such as AccessionNumber, may name the patient."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ def _findings(rule: Rule, header: Dataset) -> Iterator[Finding]:
 
 def _attribute(keyword: str, wanted: Sequence[str], values: Sequence[str]) -> Finding:
     met = bool({value.strip().upper() for value in wanted} & set(values or ("",)))
-    if keyword.startswith("Patient") and keyword not in _SHOWN:  # reasons are shown on the dashboard
+    if keyword not in _SHOWN:  # reasons are shown on the dashboard
         return Finding(met, f"{keyword} {'matches' if met else 'does not match'}")
     choice = " or ".join(value or "absent" for value in wanted)
     value = " and ".join(values) or "absent"

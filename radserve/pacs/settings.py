@@ -1,11 +1,13 @@
 """Settings of the loop: one YAML file, described in docs/pacs.md."""
 
+import base64
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
+import httpx
 import yaml
 from pydantic import (
     AfterValidator,
@@ -26,8 +28,10 @@ from radserve.validation_error import describe
 
 _ENVIRONMENT: Final = "env:"
 _FILE: Final = "file:"
+_MAX_PORT: Final = 65535
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
-_MIN_SECRET: Final = 16  # characters
+_MIN_TOKEN: Final = 16  # characters
+_SECRET: Final = range(24, 65)  # bytes, as Standard Webhooks requires
 
 
 def _secret(value: str) -> str:
@@ -52,9 +56,24 @@ def _secret(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", value):
+    if "?" in value or not _is_url(value):
         raise ValueError("not a URL such as http://HOST:PORT/PATH; user name, password and token are keys of their own")
     return value.rstrip("/")
+
+
+def _hook(value: str) -> str:
+    if not _is_url(value):
+        raise ValueError("not a URL such as https://HOST:PORT/PATH?QUERY, without user name, password and fragment")
+    return value
+
+
+def _is_url(value: str) -> bool:
+    try:
+        url = httpx.URL(value)
+        is_valid = url.host.encode("idna") != b"" and (url.port or 1) <= _MAX_PORT
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    return is_valid and re.fullmatch(r"https?://[^\s/@?#]+([/?][^\s#]*)?", value) is not None
 
 
 def _list(value: Any) -> Any:
@@ -69,8 +88,9 @@ def _keyword(value: str) -> str:
 
 Secret = Annotated[str, AfterValidator(_secret)]
 Url = Annotated[str, AfterValidator(_url)]
+HookUrl = Annotated[str, AfterValidator(_hook)]
 AeTitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]  # PS3.5 table 6.2-1
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=_MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0)]
 Values = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
@@ -92,7 +112,9 @@ class Server(_Settings):
     timeout: Seconds = 120.0
 
 
-class _Web(_Settings):
+class Web(_Settings):
+    """Web service."""
+
     username: str | None = None
     password: Secret = ""
     token: Secret | None = None  # sent as `Authorization: Bearer TOKEN`
@@ -110,14 +132,14 @@ class _Web(_Settings):
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
 
-class OrthancSource(_Web):
+class OrthancSource(Web):
     """Change feed of an Orthanc."""
 
     orthanc: Url
     history: bool = False  # at the first start, begin with the first change, not with the next
 
 
-class DicomWebSource(_Web):
+class DicomWebSource(Web):
     """Studies of the last days, by QIDO-RS and WADO-RS."""
 
     dicomweb: Url
@@ -133,7 +155,7 @@ class Receiver(_Settings):
     allowed: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
 
 
-class StowDestination(_Web):
+class StowDestination(Web):
     """STOW-RS service."""
 
     stow: Url
@@ -196,21 +218,35 @@ class Status(_Settings):
     def _check(self) -> Self:
         if self.token is None and self.host not in _LOOPBACK:
             raise ValueError(f"{self.host} can be reached by other machines, so `token` must be set")
+        if self.token is not None and len(self.token) < _MIN_TOKEN:
+            raise ValueError(f"`token` must have at least {_MIN_TOKEN} characters")
+        if not 1 <= self.port <= _MAX_PORT:
+            raise ValueError(f"the port of `address` must be between 1 and {_MAX_PORT}")
         return self
 
 
 class Webhook(_Settings):
     """Receiver of a message about each positive result; with `patient_data`, it has patient and accession number."""
 
-    url: Url
-    secret: Secret
+    url: HookUrl
+    secret: Secret  # `whsec_` and base64, or the text itself
     patient_data: bool = False
     timeout: Seconds = 10.0
 
+    @property
+    def key(self) -> bytes:
+        """Key of the signature."""
+        encoded = self.secret.removeprefix("whsec_")
+        return self.secret.encode() if encoded == self.secret else base64.b64decode(encoded, validate=True)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.secret) < _MIN_SECRET:
-            raise ValueError(f"`secret` must have at least {_MIN_SECRET} characters")
+        try:
+            size = len(self.key)
+        except ValueError:
+            raise ValueError("`secret` must have base64 after `whsec_`") from None  # the error may quote it
+        if size not in _SECRET:
+            raise ValueError(f"`secret` must have {_SECRET[0]} to {_SECRET[-1]} bytes")
         return self
 
 
@@ -230,6 +266,13 @@ class Settings(_Settings):
     keep_days: Annotated[int, Field(ge=1)] = 90  # finished jobs are forgotten later
     status: Status | None = None
     webhook: Webhook | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_removed(cls, document: Any) -> Any:
+        if isinstance(document, dict) and "metrics_port" in document:
+            raise ValueError("`metrics_port` was replaced; write `status: {address: 127.0.0.1:PORT}`")
+        return document
 
     @model_validator(mode="after")
     def _check(self) -> Self:

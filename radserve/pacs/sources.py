@@ -5,7 +5,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -209,7 +209,7 @@ class DicomWebStudies:
 
     def _studies(self) -> Iterator[Dataset]:
         today = datetime.now(UTC).astimezone().date()
-        filters = {"StudyDate": f"{_text(today - timedelta(self._days))}-{_text(today + timedelta(1))}"}
+        filters = {"StudyDate": f"{today - timedelta(self._days):%Y%m%d}-{today + timedelta(1):%Y%m%d}"}
         offset = 0
         while True:
             page = self._client.search_for_studies(
@@ -240,7 +240,3 @@ class DicomWebStudies:
         uids = header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID
         with web.errors(self.name), quiet():
             return encode(self._client.retrieve_instance(*uids))
-
-
-def _text(day: date) -> str:
-    return day.strftime("%Y%m%d")

@@ -2,17 +2,21 @@
 
 import hmac
 import json
+import logging
 import re
+import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from socket import SHUT_RDWR
 from socketserver import ThreadingTCPServer
 from sqlite3 import Error as DatabaseError
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -26,14 +30,17 @@ from radserve.schema.cases import Case, Cases, CaseState, Resent
 from radserve.validation_error import describe
 
 _LOCAL: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]+)?")
+_CONNECTIONS: Final = 16  # at the same time
+_DEADLINE: Final = 30.0  # seconds of a connection
 _RESEND: Final = re.compile(r"/cases(?:/([0-9]{1,15}))?/resend")
+logger = logging.getLogger(__name__)
 
 
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: CaseState | None = None
-    after: Annotated[int, Field(ge=1)] | None = None
+    after: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
@@ -77,7 +84,27 @@ class _Server(ThreadingTCPServer):  # HTTPServer looks up the host name, which t
     def __init__(self, settings: Status, queue: Queue) -> None:
         self.token, self.queue = settings.token, queue
         self.registry: CollectorRegistry = registry(queue)
+        self._open: dict[Any, float] = {}
         super().__init__((settings.host, settings.port), _Handler)
+
+    def verify_request(self, request: Any, client_address: object) -> bool:  # noqa: ARG002 - of the base class
+        if len(self._open) >= _CONNECTIONS:
+            return False
+        self._open[request] = time.monotonic()
+        return True
+
+    def service_actions(self) -> None:
+        for request, start in self._open.copy().items():
+            if time.monotonic() - start > _DEADLINE:
+                with suppress(OSError):
+                    request.shutdown(SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: object) -> None:  # noqa: ARG002 - of the base class
+        logger.warning("a request failed (%s)", type(sys.exception()).__name__)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.pop(request, None)
+        super().shutdown_request(request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,15 +112,15 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10  # seconds of a connection without data
 
     def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if url.path == "/metrics":
+        path, _, query = self.path.partition("?")
+        if path == "/metrics":
             encode, media_type = choose_encoder(self.headers.get("Accept", ""))
-            self._send(HTTPStatus.OK, encode(self.server.registry), media_type)
-        elif url.path == "/healthz":
-            self._guarded(lambda: {"state": "live", "jobs": sum(self.server.queue.counts().values())})
-        elif url.path == "/cases" and self._is_allowed():
-            self._guarded(lambda: page(self.server.queue, **_parameters(url.query)).model_dump(mode="json"))
-        elif url.path != "/cases":
+            self._guarded(lambda: encode(self.server.registry), media_type)
+        elif path == "/healthz":
+            self._guarded(lambda: _json({"state": "live", "jobs": sum(self.server.queue.counts().values())}))
+        elif path == "/cases" and self._is_allowed():
+            self._guarded(lambda: page(self.server.queue, **_parameters(query)).model_dump_json().encode())
+        elif path != "/cases":
             self._fail(HTTPStatus.NOT_FOUND, "Unknown path; see docs/pacs.md.")
 
     def do_POST(self) -> None:
@@ -103,11 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif self._is_allowed():
             self._guarded(lambda: self._resend(match[1]))
 
-    def _resend(self, number: str | None) -> Mapping[str, Any]:
+    def _resend(self, number: str | None) -> bytes:
         resent = self.server.queue.resend(None if number is None else int(number))
         if number is not None and not resent:
             raise PacsError(f"Case {number} has not failed, so it cannot be sent again.")
-        return Resent(resent=resent).model_dump()
+        return Resent(resent=resent).model_dump_json().encode()
 
     def _is_allowed(self) -> bool:
         """Return whether a request has the token; without one, whether it comes from no other web page."""
@@ -122,9 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(HTTPStatus.FORBIDDEN, "Requests of web pages are not accepted.")
         return False
 
-    def _guarded(self, respond: Any) -> None:
+    def _guarded(self, respond: Callable[[], bytes], media_type: str = "application/json") -> None:
         try:
-            document = respond()
+            body = respond()
         except ValidationError as error:
             self._fail(HTTPStatus.UNPROCESSABLE_ENTITY, f"{describe(error, values=False)}.")
         except PacsError as error:
@@ -132,16 +159,16 @@ class _Handler(BaseHTTPRequestHandler):
         except (DatabaseError, OSError) as error:
             self._fail(HTTPStatus.SERVICE_UNAVAILABLE, f"The queue cannot be used ({type(error).__name__}).")
         else:
-            self._send_json(HTTPStatus.OK, document)
+            self._send(HTTPStatus.OK, body, media_type)
 
     def _fail(self, status: HTTPStatus, detail: str) -> None:
-        self._send_json(status, {"status": int(status), "title": status.phrase, "detail": detail})
-
-    def _send_json(self, status: HTTPStatus, document: Mapping[str, Any]) -> None:
-        self._send(status, json.dumps(document).encode(), "application/json")
+        body = _json({"status": int(status), "title": status.phrase, "detail": detail})
+        self._send(status, body, "application/problem+json")
 
     def _send(self, status: HTTPStatus, body: bytes, media_type: str) -> None:
         self.send_response(status)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -149,6 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - name of the base class
         """Write no line for each request."""
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode()
 
 
 def _parameters(query: str) -> dict[str, Any]:

@@ -2,30 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httpx
 import requests
 from dicomweb_client import DICOMwebClient
 
 from radserve.errors import PacsError, PacsUnavailableError
+from radserve.pacs.settings import Web
 
 _TEMPORARY: Final = frozenset({401, 403, 408, 429, 502, 503, 504, 507})  # 507: insufficient storage
 
 
-class Access(Protocol):
-    """Settings of a web service."""
-
-    @property
-    def credentials(self) -> tuple[str, str] | None: ...  # noqa: D102
-    @property
-    def headers(self) -> dict[str, str]: ...  # noqa: D102
-    @property
-    def timeout(self) -> float: ...  # noqa: D102
-
-
 @contextmanager
-def dicomweb(url: str, access: Access) -> Iterator[DICOMwebClient]:
+def dicomweb(url: str, access: Web) -> Iterator[DICOMwebClient]:
     """Open a client of a DICOMweb service; it does not repeat requests, the loop does."""
     with requests.Session() as session:
         session.headers["Accept"] = "application/dicom+json"  # of STOW-RS; other requests have their own
@@ -43,7 +33,7 @@ def _remove_charset(response: requests.Response, **_: Any) -> None:
         response.headers["Content-Type"] = media_type.partition(";")[0].strip()
 
 
-def rest(url: str, access: Access) -> httpx.Client:
+def rest(url: str, access: Web) -> httpx.Client:
     """Return a client of a REST service."""
     return httpx.Client(base_url=url, auth=access.credentials, headers=access.headers, timeout=access.timeout)
 

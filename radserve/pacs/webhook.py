@@ -43,8 +43,11 @@ def message(settings: Webhook, job: Job, content: bytes, result: ImageResult) ->
         "version": result.model.version,
         "archive_sha256": result.model.sha256,
         "label": result.label,
-        "positive_probability": result.probability if isinstance(result, Prediction) else None,
+        "positive_probability": result.positive_probability if isinstance(result, Prediction) else None,
         "threshold": result.threshold,
+        "prevalence": result.prevalence if isinstance(result, Prediction) else None,
+        "profile_sha256": None if result.profile is None else result.profile.sha256,
+        "repair": result.repair,
         "notice": "For research use only. Not for diagnosis.",
     }
     if settings.patient_data:
@@ -54,9 +57,9 @@ def message(settings: Webhook, job: Job, content: bytes, result: ImageResult) ->
     return identifier, json.dumps(body)
 
 
-def signature(secret: str, identifier: str, timestamp: int, body: str) -> str:
+def signature(key: bytes, identifier: str, timestamp: int, body: str) -> str:
     """Return the value of `webhook-signature`."""
-    digest = hmac.digest(secret.encode(), f"{identifier}.{timestamp}.{body}".encode(), hashlib.sha256)
+    digest = hmac.digest(key, f"{identifier}.{timestamp}.{body}".encode(), hashlib.sha256)
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
@@ -78,7 +81,7 @@ class Notifier:
             "Content-Type": "application/json",
             "webhook-id": notice.uid,
             "webhook-timestamp": str(now),
-            "webhook-signature": signature(self._settings.secret, notice.uid, now, notice.body),
+            "webhook-signature": signature(self._settings.key, notice.uid, now, notice.body),
         }
         try:
             with SECONDS.labels("notify").time():
@@ -86,7 +89,7 @@ class Notifier:
                     self._settings.url, content=notice.body, headers=headers, timeout=self._settings.timeout
                 )
                 outcome = "" if reply.is_success else f"status {reply.status_code}"
-        except httpx.HTTPError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next message must not wait
             outcome = type(error).__name__
         if outcome:
             FAILURES.labels("notify").inc()

@@ -57,6 +57,7 @@ def test_each_film_has_one_result_of_each_kind_in_its_study(orthanc: Orthanc, se
         metrics = httpx.get(f"{status}/metrics").text
         assert "radserve_pacs_results_total 6.0" in metrics
         assert 'radserve_pacs_jobs{state="done"} 2.0' in metrics
+        assert f'radserve_pacs_poll_seconds{{source="{orthanc.url}"}} ' in metrics
         polled = f'radserve_pacs_polled_timestamp_seconds{{source="{orthanc.url}"}} '
         assert time.time() - float(metrics.partition(polled)[2].split()[0]) < 60
         process.terminate()

@@ -4,7 +4,7 @@ import { BatchFilter } from "./batch_filter.js";
 import { folderOf, isMixed, measureText, readerOf, sortRows, statusOf } from "./batch_rows.js";
 import { titleOf } from "./choice.js";
 import { button, make } from "./dom.js";
-import { cutoff } from "./format.js";
+import { compared, cutoff } from "./format.js";
 import { symbol } from "./verdict.js";
 
 const COLUMNS = [
@@ -178,13 +178,15 @@ export class BatchTable {
     const sign = symbol(row.kind) ? make("span", { class: "batch-sign", "aria-hidden": "true" }, symbol(row.kind)) : null;
     const folder = folderOf(row);
     const td = (name, ...children) => make("td", { role: "cell", class: `batch-${name}` }, ...children);
+    const hasBoth = row.threshold !== null && row.probability !== null;
+    const [measure, limit] = hasBoth ? compared(row.probability, row.threshold) : [measureText(row), row.threshold === null ? "–" : cutoff(row.threshold)];
     element.className = `batch-row batch-is-${row.kind}`;
     element.replaceChildren(td("picture", this.thumbnails.of(row)),
       td("file", make("button", { type: "button", class: "batch-open", title: row.path, "aria-label": row.name }, make("span", { class: "batch-name" }, fitted(row.name, this.nameWidth))), folder ? make("span", { class: "small" }, folder) : null),
       td("result", sign, make("div", { class: "batch-said" }, make("span", { class: "batch-text", title: row.text }, row.text),
         this.isMixed ? make("span", { class: "small batch-reader", title: readerText(row) }, readerText(row)) : null)),
-      td("probability", measureText(row)),
-      td("threshold", row.threshold === null ? "–" : cutoff(row.threshold)),
+      td("probability", measure),
+      td("threshold", limit),
       td("status", statusOf(row)));
     if (hadFocus) element.querySelector(".batch-open").focus();
   }

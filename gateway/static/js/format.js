@@ -15,6 +15,15 @@ export function cutoff(value) {
   return `${(100 * value).toFixed(Math.min(20, Math.max(1, digits))).replace(/\.?0+$/, "")}%`;
 }
 
+/** Format a probability and its cut-off, with as many digits as tell them apart. */
+export function compared(value, threshold) {
+  let texts = [percent(value), cutoff(threshold)];
+  for (let digits = 2; digits < 7 && value !== threshold && parseFloat(texts[0]) === parseFloat(texts[1]); digits += 1) {
+    texts = [value, threshold].map((number) => `${(100 * number).toFixed(digits)}%`);
+  }
+  return texts;
+}
+
 /** Format a share of images exactly: "50%", "0.02%". */
 export const share = (value) => `${Number((100 * value).toFixed(4))}%`;
 

@@ -1,7 +1,7 @@
 // Probabilities as bars.
 
 import { make } from "./dom.js";
-import { capitalize, counted, cutoff, isUncertain, percent, share } from "./format.js";
+import { capitalize, compared, counted, isUncertain, percent, share } from "./format.js";
 import { contradiction, isMissing, positiveLabel } from "./prediction.js";
 import { shiftProbability } from "./predictive_values.js";
 import { side } from "./verdict.js";
@@ -38,15 +38,15 @@ export function decision(prediction, version) {
   const { label, threshold } = prediction;
   const name = positiveLabel(prediction);
   const value = prediction.probabilities[name];
-  const limit = cutoff(threshold);
+  const [text, limit] = compared(value, threshold);
   const zone = greyZone(prediction, version);
   const zoneText = zone ? `uncertain from ${percent(zone[0])} to ${percent(zone[1])}` : "";
   const tick = make("span", {}, `cut-off ${limit}`);
   tick.style.left = `${Math.min(80, Math.max(20, 100 * threshold))}%`; // keeps the text within the bar
   const where = capitalize(side(prediction));
   return make("div", { class: "decision" },
-    make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, percent(value))),
-    bar(value, threshold, `Probability of ${name}: ${percent(value)}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
+    make("div", { class: "bar-head" }, make("span", {}, `Probability of ${name}`), make("strong", {}, text)),
+    bar(value, threshold, `Probability of ${name}: ${text}, cut-off ${limit}${zone ? `, ${zoneText}` : ""}`, zone),
     make("div", { class: "scale", "aria-hidden": "true" }, make("span", { class: "end" }, "0%"), tick, make("span", { class: "end last" }, "100%")),
     make("p", { class: "small" }, isUncertain(prediction) ? `${where} the ${limit} cut-off, but ${contradiction(prediction) ? "contradicted by a brightened copy" : "uncertain"}.` : `${where} the ${limit} cut-off, so reported as ${label}.`),
     zone ? make("p", { class: "small legend" }, make("span", { class: "swatch", "aria-hidden": "true" }), `Hatched: ${zoneText}.`) : null);

@@ -16,7 +16,7 @@ from tests.gateway.application import client, gateway
 from tests.radserve.pacs.cases import FAILURE, filled
 from tests.radserve.scripted import Reply, scripted
 
-TOKEN = "correct"
+TOKEN = "a correct token of a loop"
 
 
 class Having:

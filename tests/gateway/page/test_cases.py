@@ -17,14 +17,14 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Endpoint]:
-    with filled(tmp_path / "loop", "correct") as endpoint:
+    with filled(tmp_path / "loop", "a correct token of it") as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def connected(loop: Endpoint, tmp_path: Path) -> Iterator[Gateway]:
     """Run a gateway that is connected to the loop."""
-    with gateway(None, tmp_path, history="none", pacs=loop.url, pacs_token="correct") as started:
+    with gateway(None, tmp_path, history="none", pacs=loop.url, pacs_token="a correct token of it") as started:
         yield started
 
 

@@ -98,6 +98,8 @@ def test_an_unlike_image_names_the_share_that_its_probabilities_assume(queries: 
 def test_a_cut_off_is_never_rounded_to_certainty(queries: tuple[Page, list[str]], value: float, text: str) -> None:
     page, _ = queries
     assert page.evaluate('async value => (await import("/js/format.js")).cutoff(value)', value) == text
+    script = 'async (pair) => (await import("/js/format.js")).compared(...pair)'
+    assert page.evaluate(script, [0.4999, value]) == (["49.99%", "50.00%"] if value == 0.5 else ["50.0%", text])
 
 
 def test_the_share_is_remembered_for_its_model_until_it_is_cleared(queries: tuple[Page, list[str]]) -> None:

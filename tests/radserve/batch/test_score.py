@@ -194,6 +194,9 @@ def test_a_plan_that_was_killed_before_its_end_allows_another_shard_size(
     shutil.rmtree(output / "receipts")
     assert "15 images scored" in score(images, output, *options[:-1], "6")
     score("--verify", output)
+    plan = (output / "plan.json").read_text()
+    (output / "plan.json").write_text(plan.replace('"format": 2', '"format": 1'))
+    assert "made by another release. Start a new OUTPUT folder." in score("--verify", output, code=2)
 
 
 def test_a_job_keeps_its_list_when_images_are_added_or_removed(images: Path, tmp_path: Path, options: Options) -> None:

@@ -43,7 +43,7 @@ def test_a_store_must_be_a_folder_with_archives(tmp_path: Path) -> None:
         ("gone", "gone: no such folder. Build the archives: radserve build --missing --model-store "),
         ("empty", "empty: the model store is empty. Build the archives: "),
         ("file", "file: not a folder; choose another --model-store."),
-        ("x" * 300, "File name too long; the server's user must be able to read it."),
+        ("x" * 300, "File name too long."),
     ):
         if name == "empty":
             (tmp_path / name).mkdir()
@@ -99,7 +99,7 @@ def test_concurrent_additions_are_all_kept(tmp_path: Path) -> None:
 
 def test_an_index_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "index.json").mkdir()
-    with pytest.raises(ArchiveError, match=r"index\.json: Is a directory; the server's user must be able to read it"):
+    with pytest.raises(ArchiveError, match=r"index\.json: Is a directory\.$"):
         read(tmp_path)
 
 

@@ -288,6 +288,20 @@ def test_results_without_a_prevalence_match_any(odd: Scripted, films: Path, out:
     assert (done.returncode, names(out)) == (0, ["1", "2", "3", "4"]), done.stderr
 
 
+def test_results_of_another_release_are_not_continued(out: Path) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"file": ["1.png"], "status": [200], "label": ["normal"]})
+    if out.suffix == ".jsonl":
+        table.to_json(out, orient="records", lines=True)
+    elif out.suffix == ".csv":
+        table.to_csv(out, index=False, lineterminator="\r\n")
+    else:
+        table.to_parquet(out)
+    with pytest.raises(InvalidCallError, match="another release"):
+        open_file(out, "chest", None, resume=True, force=False)
+
+
 def test_a_continued_file_keeps_its_version(odd: Scripted, films: Path, out: Path) -> None:
     assert predict(odd, films / "1.png", "--out", out).returncode == 0
     assert predict(odd, films, "--out", out, "--resume").returncode == 1

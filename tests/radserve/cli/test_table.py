@@ -5,7 +5,7 @@ import pytest
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.table import Table
 from radserve.cli.terminal import fraction
-from radserve.schema.percentage import percentage
+from radserve.schema.percentage import compared, percentage
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented, write
 from tests.radserve.scripted import SHA256, empty, prediction, segmentation
 
@@ -149,6 +149,19 @@ def test_rounding_keeps_small_areas_visible(area: float, shown: str) -> None:
 )
 def test_rounding_never_gives_0_or_100_percent(value: float, shown: str) -> None:
     assert percentage(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "shown"),
+    [
+        (0.4928, 0.4932, ("49.28%", "49.32%")),
+        (0.014, 0.493, ("1.4%", "49.3%")),
+        (0.5, 0.5, ("50.0%", "50.0%")),
+        (0.0002, 0.0003, ("0.02%", "0.03%")),
+    ],
+)
+def test_probability_and_cut_off_are_told_apart(probability: float, threshold: float, shown: tuple[str, str]) -> None:
+    assert compared(probability, threshold) == shown
 
 
 def test_what_was_not_checked_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:

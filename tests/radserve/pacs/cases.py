@@ -10,6 +10,7 @@ from radserve.pacs import header as headers
 from radserve.pacs import status
 from radserve.pacs.queue import Job, Queue
 from radserve.pacs.settings import Retry, Rule, Status
+from tests.server import free_ports
 
 RULE = Rule(name="children", model="chest-xray-cnn", version="1.0.0", when={})
 OUTAGE = "http://pacs.example/dicom-web cannot be reached (ConnectError)."
@@ -42,7 +43,7 @@ def filled(folder: Path, token: str | None = None) -> Iterator[Endpoint]:
             elif number == 4:
                 queue.retry(job, OUTAGE, Retry(first=0.001), counts=False)
                 queue.retry(_claim(queue), OUTAGE, Retry(first=1000, longest=1000), counts=False)
-        with status.running(Status(address="127.0.0.1:0", token=token), queue) as port:
+        with status.running(Status(address=f"127.0.0.1:{free_ports(1)[0]}", token=token), queue) as port:
             yield Endpoint(f"http://127.0.0.1:{port}", queue)
 
 

@@ -41,8 +41,9 @@ def send(port: int, caller: str = "FRIEND", called: str = "RADSERVE") -> int | N
         association.release()
 
 
-def test_a_film_is_on_disk_when_its_sender_reads_success(tmp_path: Path) -> None:
+def test_a_film_of_a_known_caller_is_on_disk_when_its_sender_reads_success(tmp_path: Path) -> None:
     with running(tmp_path, 0) as (port, queue):
+        assert [send(port, "STRANGER"), send(port, called="OTHER")] == [None, None]
         assert send(port) == receiver.SUCCESS
         (job,) = queue.jobs()
         assert dcmread(queue.images / job.file) == dcmread(BytesIO(film(1)))
@@ -51,10 +52,4 @@ def test_a_film_is_on_disk_when_its_sender_reads_success(tmp_path: Path) -> None
 def test_a_full_disk_is_out_of_resources(tmp_path: Path) -> None:
     with running(tmp_path, 2**60) as (port, queue):
         assert send(port) == receiver.OUT_OF_RESOURCES
-        assert queue.jobs() == []
-
-
-def test_unknown_callers_and_other_called_titles_are_refused(tmp_path: Path) -> None:
-    with running(tmp_path, 0) as (port, queue):
-        assert [send(port, "STRANGER"), send(port, called="OTHER")] == [None, None]
         assert queue.jobs() == []

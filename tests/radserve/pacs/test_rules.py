@@ -52,9 +52,12 @@ def test_an_image_that_breaks_a_condition_is_not_matched_and_the_text_says_why(
 
 
 def test_a_reason_does_not_quote_who_the_patient_is() -> None:
-    rule = Rule(name="one", model="chest-xray-cnn", when={"PatientName": ("Doe^Jane",), "PatientSex": ("F",)})
-    decision = rules.decide([rule], header(PatientName="Roe^John", PatientSex="M"))
-    assert decision.reason == "Rule 'one' does not match: PatientName does not match; PatientSex is M, not F."
+    when = {"PatientName": ("Doe^Jane",), "AccessionNumber": ("A1",), "PatientSex": ("F",)}
+    rule = Rule(name="one", model="chest-xray-cnn", when=when)
+    reason = rules.decide([rule], header(PatientName="Roe^John", AccessionNumber="A2", PatientSex="M")).reason
+    assert reason == (
+        "Rule 'one' does not match: PatientName does not match; AccessionNumber does not match; PatientSex is M, not F."
+    )
 
 
 @pytest.mark.parametrize(

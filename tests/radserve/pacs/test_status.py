@@ -1,11 +1,13 @@
 """The endpoint of the loop, over HTTP."""
 
+import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.orthanc import SERIES, STUDY
+from benchmarks.orthanc import SERIES, STUDY, wait_for
 from radserve.errors import PacsError
 from radserve.pacs import status
 from radserve.pacs.settings import Status
@@ -47,7 +49,7 @@ def test_cases_are_paged_and_filtered(tmp_path: Path) -> None:
             after = f"&after={page['next']}"
         assert pages == [[5, 4], [3, 2], [1]]
         assert [case["id"] for case in client.get("/cases?state=dead").json()["cases"]] == [3]
-        for query in ("state=lost", "limit=0", "limit=201", "after=x", "sort=id"):
+        for query in ("state=lost", "limit=0", "limit=201", "after=x", f"after={2**63}", "sort=id"):
             reply = client.get(f"/cases?{query}")
             assert (reply.status_code, query.partition("=")[0] in reply.json()["detail"]) == (422, True)
 
@@ -75,15 +77,34 @@ def test_metrics_and_health_describe_the_queue(tmp_path: Path) -> None:
         assert 0 <= float(age.split()[1]) < 60
         assert client.get("/healthz").json() == {"state": "live", "jobs": 5}
         endpoint.queue.close()
-        assert client.get("/healthz").status_code == 503
+        assert [client.get(path).status_code for path in ("/healthz", "/metrics", "//[")] == [503, 503, 404]
+
+
+def test_slow_connections_are_limited_in_number_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_DEADLINE", 3.0)
+    with filled(tmp_path) as endpoint, httpx.Client(base_url=endpoint.url) as client, ExitStack() as stack:
+        address = ("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(16)]
+        for connection in slow:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\nX: ")
+        assert not _is_live(client)
+        wait_for(lambda: _is_live(client), 20)
+
+
+def _is_live(client: httpx.Client) -> bool:
+    with suppress(httpx.HTTPError):
+        return client.get("/healthz").status_code == 200
+    return False
 
 
 def test_cases_are_for_holders_of_the_token_and_never_for_other_web_pages(tmp_path: Path) -> None:
-    with filled(tmp_path / "token", "correct") as endpoint, httpx.Client(base_url=endpoint.url) as client:
+    with filled(tmp_path / "token", "the correct token") as endpoint, httpx.Client(base_url=endpoint.url) as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}):
-            assert client.get("/cases", headers=headers).status_code == 401
+            reply = client.get("/cases", headers=headers)
+            assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert reply.headers["Content-Type"] == "application/problem+json"
             assert client.post("/cases/3/resend", headers=headers).status_code == 401
-        assert client.get("/cases", headers={"Authorization": "Bearer correct"}).status_code == 200
+        assert client.get("/cases", headers={"Authorization": "Bearer the correct token"}).status_code == 200
         assert client.get("/metrics").status_code == 200
     with filled(tmp_path / "open") as endpoint, httpx.Client(base_url=endpoint.url) as client:
         for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):

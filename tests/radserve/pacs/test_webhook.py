@@ -19,11 +19,11 @@ from radserve.pacs.queue import Job, Queue
 from radserve.pacs.settings import Retry, Rule, Webhook
 from radserve.pacs.webhook import Notifier, message
 from radserve.schema.prediction import Prediction
-from radserve.schema.segmentation import Segmentation
-from tests.radserve.scripted import Reply, Scripted, prediction, segmentation
+from tests.radserve.scripted import Reply, Scripted, prediction
 
 IMAGE = film(1, Rows=10, Columns=20, PixelData=bytes(200), AccessionNumber="A7")  # the size of scripted results
-SECRET = "a secret of 24 characters"
+KEY = b"a secret of 24 characters"
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 POSITIVE: dict[str, Any] = {
     "label": "pneumonia",
     "probability": 0.75,
@@ -42,7 +42,7 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 @pytest.fixture
 def settings(odd: Scripted) -> Webhook:
-    return Webhook(url=f"{odd.url}/hook", secret=SECRET)
+    return Webhook(url=f"{odd.url}/hook?to=ward", secret=SECRET)
 
 
 def claim(queue: Queue) -> Job:
@@ -78,18 +78,13 @@ def test_a_message_names_images_model_and_probability_but_no_patient(queue: Queu
         "label": "pneumonia",
         "positive_probability": 0.75,
         "threshold": 0.5,
+        "prevalence": positive.prevalence,
+        "profile_sha256": None,
+        "repair": None,
     }
     named = message(settings.model_copy(update={"patient_data": True}), queue.jobs()[0], IMAGE, positive)
     assert named is not None
     assert json.loads(named[1])["patient"] == {"PatientID": "S1", "AccessionNumber": "A7"}
-
-
-def test_a_marked_mask_has_no_probability(queue: Queue, settings: Webhook) -> None:
-    document = segmentation(IMAGE)
-    document["image"]["format"] = "dicom"
-    described = message(settings, claim(queue), IMAGE, Segmentation.model_validate(document))
-    assert described is not None
-    assert json.loads(described[1])["positive_probability"] is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +116,7 @@ def test_only_positive_results_without_doubts_give_a_message(
 def verify(headers: dict[str, str], body: bytes) -> bool:
     """Verify a signature as docs/pacs.md says."""
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    expected = "v1," + base64.b64encode(hmac.digest(SECRET.encode(), signed, hashlib.sha256)).decode()
+    expected = "v1," + base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
     fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
     return fresh and hmac.compare_digest(expected, headers["webhook-signature"])
 
@@ -139,13 +134,39 @@ def test_a_message_is_repeated_until_it_is_confirmed_and_a_result_gives_no_secon
     while queue.notices():
         notifier.deliver_next()
     assert [(item.path, item.headers["webhook-id"], item.body) for item in odd.requests] == [
-        ("/hook", "1.2.3", b'{"label": "pneumonia"}')
+        ("/hook?to=ward", "1.2.3", b'{"label": "pneumonia"}')
     ] * 4
     assert all(verify(dict(item.headers), item.body) for item in odd.requests)
     assert not verify(dict(odd.requests[0].headers), b'{"label": "normal"}')
     queue.predicted(job, "archive", ["1.2.3"], described)
     queue.finish(job, "done")
     assert queue.notices() == 0
+
+
+def test_a_message_that_cannot_be_sent_does_not_block_others(queue: Queue) -> None:
+    settings = Webhook.model_construct(url="http://a..b/x", secret=SECRET, timeout=1.0)
+    job = claim(queue)
+    queue.predicted(job, "archive", ["1.2.3"], ("1.2.3", "{}"))
+    queue.finish(job, "done")
+    assert Notifier(settings, Retry(first=100, longest=100), queue).deliver_next()
+    assert queue.due_notice() is None
+
+
+def test_a_message_is_due_once_any_job_with_its_result_is_done_and_its_deletion_is_logged(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.add(headers.read(IMAGE), IMAGE, [RULE.model_copy(update={"version": "1.0.0"})])
+    jobs = claim(queue), claim(queue)
+    for job in jobs:
+        queue.predicted(job, "archive", ["1.2.3"], ("1.2.3", "{}"))
+    queue.finish(jobs[1], "done")
+    queue.finish(jobs[0], "dead", "reason")
+    assert queue.notices() == 1
+    queue.forget(2**40)
+    assert queue.notices() == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the message about job {jobs[0].id} was never delivered and is deleted"
+    ]
 
 
 def test_a_result_that_was_never_stored_gives_no_message_once_another_replaces_it(queue: Queue) -> None:
