@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -34,8 +34,6 @@ PART: Final = ("mean", "scale", "basis", "whitening", "centres")
 _WORST: Final = 1e6
 """Score of an image without a finite distance."""
 Tensors = Mapping[str, torch.Tensor]
-_BLACK: Final = 1e-4
-"""Gray level up to which a whole row or column is a border; less than a step of 8 bits."""
 _DARKNESS: Final = "level.distance"
 _POSES: Final[tuple[Reason, ...]] = ("rotated_90", "rotated_180", "rotated_270", "inverted")
 
@@ -148,8 +146,7 @@ class Detector:
         Where upside-down images are normal, no quarter turn can be told from the other: None.
         """
         likely = max(_POSES, key=lambda name: relative.get(f"pose.{name}", 0))
-        is_unlikely = relative.get(f"pose.{likely}", 0) < self.section.marked
-        if is_unlikely or not self._alike(_upright(image, likely, self.spec.fit)):
+        if relative.get(f"pose.{likely}", 0) < self.section.marked or not self._alike(_upright(image, likely)):
             others = [value for name, value in relative.items() if name != _DARKNESS]
             return "dark" if all(value < self.section.marked for value in others) else "other_image"
         is_definite = likely == "inverted" or "pose.rotated_180" in relative
@@ -162,12 +159,9 @@ class Detector:
         return all(float(value) < self.limits[name] * self.section.refused for name, value in distances.items())
 
 
-def _upright(image: torch.Tensor, name: Reason, fit: Literal["stretch", "pad"]) -> torch.Tensor:
-    """Return an image (channels, height, width) without a pose, in the same size; borders of `pad` stay black."""
+def _upright(image: torch.Tensor, name: Reason) -> torch.Tensor:
+    """Return an image (channels, height, width) without a pose, in the same size."""
     upright = pose.undo(image, name)
-    if name == "inverted" and fit == "pad":
-        lit = image.amax(0) > _BLACK
-        upright = upright * (lit.any(1)[:, None] & lit.any(0))
     return interpolate(upright[None], image.shape[1:], mode="bilinear", antialias=True)[0]
 
 
