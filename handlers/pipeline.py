@@ -63,6 +63,12 @@ class Result:
     assessment: Assessment | None = None  # None without a detector
     second_logits: NDArray[np.float32] | None = None  # of the second pass; None without one
 
+    def unlike(self, exempt: str | None) -> Assessment | None:
+        """Return the assessment, if the image is unlike the training images and not the `exempt` sample."""
+        assessed = self.assessment
+        is_unlike = assessed is not None and assessed.status == "unlike" and self.prepared.sha256 != exempt
+        return assessed if is_unlike else None
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -183,8 +189,8 @@ class Pipeline:
 
     def _second_input(self, result: Result) -> NDArray[np.float32] | None:
         """Return the network's input of the second pass; None for an image that gets none."""
-        spec, assessed = self.recipe.input, result.assessment
-        if self.rejects_unlike and assessed is not None and assessed.status == "unlike":
+        spec = self.recipe.input
+        if self.rejects_unlike and result.unlike(self.exempt) is not None:
             return None
         if not second_pass.is_due(result.prepared.tensor, spec, self.recipe.second_pass):
             return None

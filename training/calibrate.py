@@ -28,6 +28,7 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
     if recipe.decision is None:
         raise RunError(f"{recipe.name}: {len(recipe.labels)} labels have no threshold, so there is nothing to fit.")
     config = settings.load(folder / "training.yaml")
+    second_pass.check(recipe, config)
     recipe, network = evaluate.load_network(recipe, folder, evaluate.Options())
     images = evaluate.load_images(recipe, config, data, "validation")
     previous = evaluate.previous_report(folder, recipe)
@@ -41,7 +42,9 @@ def calibrate(folder: Path, data: Path, *, install: bool) -> Recipe:
         recipe = uncertainty.fit(recipe, logits, images.measured, config.level, sample, images.sha256)
         recipe = uncertainty.with_margin(recipe, network, images.examples)
         passes = None
-        if config.second_pass is not None:
+        if config.second_pass is None and recipe.second_pass is not None:
+            recipe = recipe.model_copy(update={"second_pass": None})
+        elif config.second_pass is not None:
             passes = second_pass.collect(network, recipe, images.examples)
             recipe = second_pass.fit(recipe, passes, images.measured, config.second_pass, sample)
         measured = {"certainty": None} | evaluate.certainty_metrics(recipe, config, logits, images.measured, passes)

@@ -69,12 +69,13 @@ def evaluate(folder: Path, data: Path, out: Path, options: Options) -> dict[str,
     metrics = create_report(recipe, config, images, evaluation, options.command, epoch, options.part)
     if previous is not None:
         metrics["training"] = list(previous.training)
-    if kept := external_figures(previous, recipe):
-        metrics["external"] = kept
+    if external := external_figures(previous, recipe):
+        metrics["external"] = external
     if not config.demonstration:
         metrics |= robustness(recipe, network, images.measured, config)
     passes = None if recipe.second_pass is None else second_pass.collect(network, recipe, images.examples)
-    metrics |= certainty_metrics(recipe, config, logits, images.measured, passes)
+    kept = {} if options.part == "validation" else {"second_pass": None}  # other images do not set the recipe's limit
+    metrics |= certainty_metrics(recipe, config.model_copy(update=kept), logits, images.measured, passes)
     metrics |= _refusals(folder, recipe, config, data, previous, options)
     if options.part == "validation":
         metrics["reference"] = reference.of_predictions(recipe, logits)

@@ -18,9 +18,11 @@ from handlers.threshold import Decision
 from training.batches import Images
 from training.datasets import Example
 from training.detector.calibration import quantiles
+from training.errors import SettingsError
 from training.evaluators.evaluator import Logits
 from training.metrics import bootstrap
 from training.metrics.bootstrap import Interval
+from training.settings import Settings
 
 _DIGITS: Final = 6
 
@@ -40,6 +42,12 @@ class Passes:
         """Return the logits of the second pass of each image that is dark enough for one, else None."""
         limit = 0 if recipe.second_pass is None else recipe.second_pass.darker_than
         return [row if value < limit else None for value, row in zip(self.brightness, self.logits, strict=True)]
+
+
+def check(recipe: Recipe, settings: Settings) -> None:
+    """Raise `SettingsError` if the settings have second passes for a model that cannot have them."""
+    if settings.second_pass is not None and not recipe.is_binary:
+        raise SettingsError("second_pass: is for classifiers that decide between two labels. Omit the setting.")
 
 
 def collect(network: nn.Module, recipe: Recipe, examples: Iterable[Example]) -> Passes:
@@ -65,7 +73,7 @@ def fit(recipe: Recipe, passes: Passes, images: Images, share: float, sample: st
 def measure(
     recipe: Recipe, before: list[Decision], after: list[Decision], images: Images, seed: int
 ) -> dict[str, Interval]:
-    """Measure which share of images gets a second pass, which share it makes uncertain, and how often these were right.
+    """Measure which share of images gets a second pass, which it makes uncertain, and how many of these were right.
 
     `before` and `after` are the decisions without and with second passes, by values that were fitted to other patients.
     """
@@ -75,14 +83,16 @@ def measure(
     doubted = _certain(before) & ~_certain(after)
 
     def compute(indices: NDArray[np.intp]) -> dict[str, float]:
-        lost = doubted[indices]
         return {
             "second_pass": float(seen[indices].mean()),
-            "second_pass_uncertain": float(lost.mean()),
-            "second_pass_right": float(correct[indices][lost].mean()) if lost.any() else math.nan,
+            "second_pass_uncertain": float(doubted[indices].mean()),
         }
 
-    return bootstrap.intervals(compute, images.groups, seed)
+    # A bootstrap of a few results that were all right would give an interval without width.
+    counts = {"second_pass_doubted": doubted, "second_pass_right": doubted & correct}
+    return bootstrap.intervals(compute, images.groups, seed) | {
+        name: Interval(float(mask.sum()), math.nan, math.nan) for name, mask in counts.items()
+    }
 
 
 def _certain(decisions: list[Decision]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from handlers import recipe as recipes
 from handlers.recipe import Recipe
-from training import settings
+from training import second_pass, settings
 from training.datasets import training_data
 from training.datasets.training_data import Sides
 from training.detector.fit import fit_detector
@@ -39,6 +39,7 @@ def train(folder: Path, data: Path, out: Path, options: Options | None = None) -
     options = options or Options()
     recipe = recipes.load(folder / "archive.yaml")
     config = settings.load(folder / SETTINGS, options.overrides)
+    second_pass.check(recipe, config)
     loaded = training_data.load(recipe, config, data)
     start = Start() if options.start is None else starting_point(options.start, loaded.sides)
     commands = _record(out, start, loaded.sides, options)

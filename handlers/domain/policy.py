@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from handlers import volume
-from handlers.domain.assessment import Assessment, Mode
+from handlers.domain.assessment import Mode
 from handlers.errors import RequestError
 from handlers.pipeline import Result
 from handlers.response import Prediction
@@ -21,7 +21,7 @@ class Policy:
 
     def rejection(self, result: Result) -> RequestError | None:
         """Return the error of an unlike image, where the mode is strict."""
-        unlike = self._unlike(result)
+        unlike = result.unlike(self.exempt)
         return None if unlike is None or self.mode != "strict" else unlike.rejection(self.mode)
 
     def mark(self, prediction: Prediction, result: Result) -> Prediction:
@@ -30,16 +30,10 @@ class Policy:
         if self.compares:
             assessed = result.assessment
             document["domain"] = {"mode": self.mode} if assessed is None else assessed.document(self.mode)
-        if (unlike := self._unlike(result)) is not None:
+        if (unlike := result.unlike(self.exempt)) is not None:
             warnings = [prediction.document.get("warning"), unlike.warning]
             document["warning"] = " ".join(filter(None, warnings))
         return replace(prediction, document=prediction.document | document)
-
-    def _unlike(self, result: Result) -> Assessment | None:
-        assessed = result.assessment
-        if assessed is None or assessed.status != "unlike" or result.prepared.sha256 == self.exempt:
-            return None
-        return assessed
 
 
 def settle(predictions: Sequence[Prediction | RequestError]) -> list[Prediction | RequestError]:

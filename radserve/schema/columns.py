@@ -17,6 +17,7 @@ RESULT: Final = {
     "positive_label": "positive_label",
     "positive_probability": "positive_probability",
     "certainty": "certainty.status",
+    "second_label": "certainty.second_label",
     "prevalence": "prevalence",
     "positive": "positive",
     "threshold": "threshold",

@@ -40,6 +40,7 @@ _DOMAIN: Final = {
 }
 _NO_RESULT: Final = {"unusual": "no result: unusual image", "unlike": "no result: unlike the training images"}
 _UNCERTAIN: Final = "uncertain: no reliable label"
+_CONTRADICTED: Final = "uncertain: contradicted by a brightened copy"
 _BARS: Final = 5  # labels that a notebook shows
 
 PROBABILITY_SUM_TOLERANCE: Final = 0.01  # how far the probabilities may sum from 1: they may be rounded to two digits
@@ -283,7 +284,9 @@ class Prediction(ImageResult):
     @property
     def verdict(self) -> str:
         """What tables print: the label, or why the label is not a result. A `warning` does not change it."""
-        return _UNCERTAIN if self.is_uncertain and self.has_result else super().verdict
+        if not self.is_uncertain or not self.has_result:
+            return super().verdict
+        return _UNCERTAIN if self.contradiction is None else _CONTRADICTED
 
     @property
     def positive_label(self) -> str | None:

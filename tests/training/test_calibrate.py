@@ -66,6 +66,12 @@ def test_a_recipe_of_an_earlier_release_gets_its_sections(
     assert complete.uncertainty is not None
     assert complete.uncertainty.margin > 0
     assert f"changed the log-odds by at most {complete.uncertainty.margin:.3f} in 95% of copies" in text
+    assert "prediction sets and limit of second passes refitted" in text
+    config = folder / "training.yaml"
+    config.write_text(config.read_text().replace("second_pass: 0.2\n", ""))
+    without = calibrate(folder, films, install=True)
+    assert without == recipes.load(path) == complete.model_copy(update={"second_pass": None})
+    assert "second_pass" not in report.load(folder / "metrics.json").certainty
 
 
 def test_recorded_assumptions_stay(recipe: Recipe) -> None:

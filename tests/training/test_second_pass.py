@@ -12,6 +12,7 @@ from handlers.recipe import Recipe
 from training import recalibration, second_pass
 from training.batches import Images
 from training.datasets import Example
+from training.errors import SettingsError
 from training.second_pass import Passes
 from training.settings import Settings
 
@@ -53,6 +54,13 @@ def test_the_second_pass_of_every_image_is_collected(recipe: Recipe, tmp_path: P
     assert first is not None
 
 
+def test_a_model_without_a_decision_between_two_labels_has_no_second_pass(recipe: Recipe) -> None:
+    config = Settings(data="test", second_pass=0.2)
+    second_pass.check(recipe, config)
+    with pytest.raises(SettingsError, match="second_pass: is for classifiers"):
+        second_pass.check(recipe.model_copy(update={"task": "segmentation"}), config)
+
+
 def test_a_decision_is_measured_with_a_limit_of_other_patients(recipe: Recipe) -> None:
     random = np.random.default_rng(1)
     targets = np.arange(300) % 2
@@ -65,6 +73,8 @@ def test_a_decision_is_measured_with_a_limit_of_other_patients(recipe: Recipe) -
     measured = second_pass.measure(recipe, before, after, images, seed=1)
     assert measured["second_pass"].value == pytest.approx(0.2, abs=0.02)
     assert 0.1 < measured["second_pass_uncertain"].value <= measured["second_pass"].value
-    assert measured["second_pass_right"].value > 0.8
+    doubted, right = (measured[f"second_pass_{name}"] for name in ("doubted", "right"))
+    assert 0.8 * doubted.value < right.value < doubted.value == round(300 * measured["second_pass_uncertain"].value)
+    assert right.to_json() == {"value": right.value, "ci95": None}
     kept = recalibration.cross_fitted(recipe, Settings(data="test", sensitivity=0.9), logits, images, passes)
     assert [item.certainty for item in kept] == [item.certainty for item in before]  # the recipe has no limit

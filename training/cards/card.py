@@ -239,9 +239,13 @@ def _results(measured: Report, recipe: Recipe) -> Iterable[str]:
     if measured.confusion:
         yield _confusion(measured.confusion)
     if measured.certainty and recipe.uncertainty:
+        is_refitted = recipe.second_pass is not None and measured.part == "validation"
+        refitted = (
+            "threshold, prediction sets and limit of second passes" if is_refitted else "threshold and prediction sets"
+        )
         yield (
-            f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, threshold and "
-            "prediction sets refitted without the patients or groups that they are measured on (five parts; the margin "
+            f"Certainty at level {recipe.uncertainty.level:g}, on the same images: temperature, {refitted} "
+            "refitted without the patients or groups that they are measured on (five parts; the margin "
             "is that of all images). A result is uncertain unless its prediction set contains only its label. "
             f"{_margin(recipe)}Nothing is promised for other images."
         )

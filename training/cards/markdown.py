@@ -28,7 +28,8 @@ _METRICS: Final = {
     "uncertain": "share of uncertain results",
     "second_pass": "share of results with a second pass",
     "second_pass_uncertain": "share of results that the second pass makes uncertain",
-    "second_pass_right": "share of these that were right",
+    "second_pass_doubted": "number of results that the second pass makes uncertain",
+    "second_pass_right": "number of these that were right",
     "ece_stated": "expected calibration error with the share of positives of these images stated",
     "letters_erased": "letters and markers erased: share of films whose probability moves by more than 0.1",
     "letters_of_the_other_label": "letters and markers replaced by those of a film with another label: the same share",
@@ -39,6 +40,7 @@ _METRICS: Final = {
     "pixel_precision": "pixel precision",
 }
 """Display names of metrics; others use their key."""
+_COUNTS: Final = frozenset({"second_pass_doubted", "second_pass_right"})
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -49,7 +51,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def metrics_table(metrics: Mapping[str, Metric]) -> str:
     """Return a table with a row per metric."""
-    return table(("metric", "value"), [(metric_name(key), metric(value)) for key, value in metrics.items()])
+    return table(
+        ("metric", "value"),
+        [(metric_name(key), f"{value.value:g}" if key in _COUNTS else metric(value)) for key, value in metrics.items()],
+    )
 
 
 def metric_name(key: str) -> str:

@@ -15,7 +15,7 @@ Statistic = Callable[[NDArray[np.intp]], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric and its 95% confidence interval; NaN where it is not defined."""
+    """A metric and its 95% confidence interval; NaN where it is not defined, or for a count."""
 
     value: float
     low: float
@@ -25,6 +25,8 @@ class Interval:
         """Return the interval for `metrics.json`, where an undefined metric is null."""
         if np.isnan(self.value):
             return {"value": None, "ci95": None}
+        if np.isnan(self.low):
+            return {"value": self.value, "ci95": None}
         return {"value": round(self.value, 4), "ci95": [round(self.low, 4), round(self.high, 4)]}
 
 

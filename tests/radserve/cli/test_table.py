@@ -66,8 +66,11 @@ def test_what_second_passes_were_labelled_is_below_the_table(capsys: pytest.Capt
     sets = {"status": "uncertain", "prediction_set": ["normal", "pneumonia"], "level": 0.9}
     seen = [predicted(certainty=sets | {"second_label": label}) for label in ("normal", "pneumonia")]
     write(Table(), *(Outcome("a.png", item) for item in seen))
+    output = capsys.readouterr()
+    verdicts = [line.split("\t")[1] for line in output.out.splitlines() if ".png" in line]
+    assert verdicts == ["uncertain: no reliable label", "uncertain: contradicted by a brightened copy"]
     text = 'A brightened copy without its dark margins was labelled "pneumonia". (1 image)\n'
-    assert text in capsys.readouterr().err
+    assert text in output.err
 
 
 def test_the_assumed_prevalence_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
