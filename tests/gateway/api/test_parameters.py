@@ -11,7 +11,7 @@ from gateway.access import Caller
 from gateway.errors import NotAuthenticatedError
 from tests.gateway.application import client, gateway
 
-VALUES = {"name": "chest", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
+VALUES = {"case_id": "1", "name": "chest", "version": "1.0.0", "result_id": "01234567-0123-7123-8123-0123456789ab"}
 
 
 def ask(method: str, path: str, **parts: Any) -> httpx.Response:
