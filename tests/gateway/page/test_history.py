@@ -50,7 +50,7 @@ def test_history_pages_and_text_filter_work(history: Page) -> None:
     expect(rows).to_have_count(25)
     expect(rows.first).to_contain_text("film-29.png")
     expect(rows.first).to_contain_text("Pneumonia")
-    expect(rows.first).to_contain_text("99.8%")
+    expect(rows.first).to_contain_text("99.7%")
     history.get_by_role("button", name="Older").click()
     expect(rows).to_have_count(COUNT - 25)
     expect(rows.last).to_contain_text("film-00.png")
