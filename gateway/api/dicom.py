@@ -101,8 +101,10 @@ async def _require_possible(request: Request, target: Target, body: RequestBody,
         if count > 1 and classifies:
             raise DicomError(_NO_SERIES)
         has_frames = any(source.frames > 1 for source in sources)
-        if (kind == "seg" and no_heat_map) or (kind == "sc" and has_frames):  # the server draws no single frame
+        if kind == "seg" and no_heat_map:
             raise DicomError(_NO_OBJECT)
+        if kind == "sc" and has_frames:
+            raise DicomError("The server draws no single frame; request SEG or SR.")
         if count > 1:
             from radserve.dicom.objects import require_one_series
 

@@ -23,7 +23,7 @@ _GROUPS: Final = "PerFrameFunctionalGroupsSequence"
 _PIXELS: Final = Tag("PixelData")
 _READS_PER_FRAME: Final = 2000
 """Reads that parsing the functional groups of one frame may take; those of known devices take some hundred."""
-_MAX_INFLATED: Final = 1024 * 1024
+_MAX_INFLATED: Final = 4 * 1024 * 1024
 
 
 def count(head: bytes, budget: ReadBudget) -> int:

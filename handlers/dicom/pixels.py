@@ -95,7 +95,10 @@ def _check_size(source: DicomObject, limits: Limits) -> tuple[int, int]:
     if frames < 1:
         raise UnusableImageError(f"The DICOM object has NumberOfFrames {frames}; it must be 1 or more.")
     if frames != 1:  # its number of frames was not found in time
-        raise UnusableImageError(f"The DICOM object has {frames} frames; send it in a request of its own.")
+        raise UnusableImageError(
+            f"The DICOM object has {frames} frames, but its NumberOfFrames (0028,0008) is beyond its first 4 MB, or "
+            "after too many elements; remove large or private elements before it, or send the frames as single objects."
+        )
     limits.claim(columns, rows)
     return rows, columns
 

@@ -56,14 +56,15 @@ def decode(data: bytes | Frame, limits: Limits | None = None, at_least: tuple[in
     error of the image.
     """
     limits = limits or Limits()
+    size = len(data.source.data if isinstance(data, Frame) else data)
+    if size > limits.bytes:
+        raise ContentTooLargeError(
+            f"The image has {size} bytes; the limit is {limits.bytes}. Send it smaller or compressed."
+        )
     if isinstance(data, Frame):
         return _guarded(lambda: reader.decode_frame(data, limits))
     if not data:
         raise UnreadableImageError("The image is empty; send the bytes of one image.")
-    if len(data) > limits.bytes:
-        raise ContentTooLargeError(
-            f"The image has {len(data)} bytes; the limit is {limits.bytes}. Send it smaller or compressed."
-        )
     limits.budget.spend(count=len(data))
     return _guarded(lambda: _decode(data, limits, at_least))
 

@@ -37,6 +37,15 @@ class Source:
         with Path(self.name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def frames(self) -> int:
+        """Return how many frames a DICOM file declares; 0 without pydicom."""
+        try:
+            from pydicom import dcmread
+        except ModuleNotFoundError:
+            return 0
+        file = dcmread(self.name, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+        return int(file.get("NumberOfFrames") or 1)
+
     @property
     def stem(self) -> Path:
         """Path relative to the folder, without the suffix of an image; names pictures of it in another folder."""

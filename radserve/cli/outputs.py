@@ -37,9 +37,10 @@ class Slice:
 class Pictures:
     """Folders for pictures; None for pictures that are not written.
 
-    Masks (`NAME.mask.png`) and overlays (`NAME.overlay.png`) are for segmentation models, heat maps (`NAME.heat.png`)
-    for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`) for DICOM images; the masks of a
-    series are `series-UID.seg.dcm` and `series-UID.sr.dcm`. `force` replaces existing files.
+    Masks (`NAME.mask.png`, of frames `NAME.mask/1.png` ...) and overlays (`NAME.overlay.png`) are for segmentation
+    models, heat maps (`NAME.heat.png`) for classifiers, DICOM objects (`NAME.sr.dcm`, `NAME.seg.dcm`, `NAME.sc.dcm`)
+    for DICOM images; the masks of a series are `series-UID.seg.dcm` and `series-UID.sr.dcm`. `force` replaces existing
+    files.
     """
 
     masks: Path | None = None
@@ -76,7 +77,8 @@ class Pictures:
             # The next call would send the picture as an image.
             if path in images or not folders.isdisjoint(path.parents):
                 raise InvalidCallError(f"{target}: is in a folder of images; choose another folder.")
-        existing = [] if self.force else [target for target in targets if target.exists()]
+        framed = [_target(self.masks, source, "mask") for source in sources] if self.masks else []
+        existing = [] if self.force else [target for target in (*targets, *framed) if target.exists()]
         if existing:
             raise InvalidCallError(
                 f"{existing[0]}: exists, as do {len(existing)} of {len(targets)} pictures; add --force to replace them."
@@ -114,14 +116,12 @@ class Pictures:
     def save_frames(self, source: Source, content: bytes, results: Results) -> None:
         """Write the masks of a file with several frames, one for each, and its DICOM objects.
 
-        Raises DicomError if there are none, InvalidCallError if a picture cannot be drawn or written.
+        Raises DicomError if there are none, InvalidCallError if one cannot be written.
         """
-        if self.overlays or self.heat:
-            raise InvalidCallError(f"{source.name}: has several frames; --overlays and --explain draw single images.")
         masks = [item for item in results if isinstance(item, Segmentation)]
         for item in masks if self.masks else ():
             assert self.masks is not None
-            self._write(_target(self.masks, source, f"{item.image.frame}.mask.png"), item.mask.png)
+            self._write(_target(self.masks, source, "mask") / f"{item.image.frame}.png", item.mask.png)
         if self.dicom is None:
             return
         from radserve.dicom.objects import encode

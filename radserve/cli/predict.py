@@ -54,7 +54,7 @@ class Options:
     limit: int | None = option(None, "Send at most this number of images.", min=1)
     concurrency: int = option(4, "Maximum number of parallel requests.", min=1, max=64)
     timeout: float = option(60.0, "Seconds to wait for a response.")
-    masks: Path | None = option(None, "Write masks to this folder, as NAME.mask.png.")
+    masks: Path | None = option(None, "Write masks to this folder, as NAME.mask.png, of frames NAME.mask/1.png ...")
     overlays: Path | None = option(None, "Write images with the outlines of their masks, as NAME.overlay.png.")
     explain: Path | None = option(None, "Write images under a heat map, as NAME.heat.png.")
     dicom_out: Path | None = option(
@@ -257,6 +257,9 @@ def _saved(client: Client, pictures: Pictures, source: Source, content: bytes, r
         except DicomError as error:
             return [Outcome(source.name, result, str(error))]
     sha256, reason = hashlib.sha256(content).hexdigest(), None
+    if pictures.overlays or pictures.heat:
+        advice = "--overlays and --explain draw single images; send this file without them."
+        return [Outcome(source.name, Problem(None, "Several frames", advice, image_sha256=sha256))]
     try:
         pictures.save_frames(source, content, results)
     except DicomError as error:

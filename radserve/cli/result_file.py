@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -76,13 +77,13 @@ class ResultFile(Report):
 
     def has(self, name: str) -> bool:
         """Return whether a file has a row already."""
-        return self._row(name) is not None
+        return bool(self._rows_of(name))
 
     def rejections(self, sources: Sequence[Source], pending: Sequence[Source]) -> int:
-        """Return how many of the images that are not `pending` have a row without a result."""
+        """Return how many rows of the images that are not `pending` are without a result."""
         again = {source.name for source in pending}
-        rows = [self._row(source.name) for source in sources if source.name not in again]
-        return sum(row is not None and not row.has_result for row in rows)
+        rows = [self._rows_of(source.name) for source in sources if source.name not in again]
+        return sum(not row.has_result for row in chain(*rows))
 
     def pending(self, sources: Sequence[Source]) -> list[Source]:
         """Return the images to send; raises InvalidCallError if one has the name of another image with a result.
@@ -95,16 +96,22 @@ class ResultFile(Report):
         return pending
 
     @cached_property
-    def _rows(self) -> dict[str, Row]:
-        return {_normalized(row.file): row for row in self._kept if row.file != STDIN}
+    def _rows(self) -> dict[str, list[Row]]:
+        rows: dict[str, list[Row]] = {}
+        for row in self._kept:
+            if row.file != STDIN:
+                rows.setdefault(_normalized(row.file), []).append(row)
+        return rows
 
-    def _row(self, name: str) -> Row | None:
-        return None if name == STDIN else self._rows.get(_normalized(self.name(name)))
+    def _rows_of(self, name: str) -> Sequence[Row]:
+        """Return the row of a file, or those of its frames."""
+        return () if name == STDIN else self._rows.get(_normalized(self.name(name)), ())
 
     def _is_done(self, source: Source) -> bool:
-        row = self._row(source.name)
-        if row is None:
+        rows = self._rows_of(source.name)
+        if not rows:
             return False
+        row = rows[-1]
         try:
             sha256 = source.sha256()
         except OSError:
@@ -114,7 +121,9 @@ class ResultFile(Report):
                 f"--resume: {source.name} has changed since its result in {self.path}. Choose another --out, or "
                 "replace --resume by --force to send all images again."
             )
-        return row.sha256 == sha256
+        # An interrupted call may have written the rows of some frames only.
+        is_complete = row.frame is None or {item.frame for item in rows} >= set(range(1, source.frames() + 1))
+        return row.sha256 == sha256 and is_complete
 
     def add(self, outcome: Outcome) -> bool:
         """Receive one outcome; return whether `flush` is due.

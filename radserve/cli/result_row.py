@@ -32,6 +32,7 @@ class Row:
     repair: str | None
     prevalence: float | None
     domain: str | None
+    frame: int | None
     content: Any
 
     @property
@@ -68,7 +69,8 @@ def _read_json_lines(path: Path) -> Iterable[Row]:
         domain = (document.get("domain") or {}).get("status")
         conditions = profile.get("sha256"), document.get("repair"), document.get("prevalence"), domain
         names = model.get("name"), model.get("version"), model.get("sha256")
-        yield Row(document["file"], status, *names, sha256, *conditions, line)
+        frame = document.get("image", {}).get("frame") or problem.get("frame")
+        yield Row(document["file"], status, *names, sha256, *conditions, frame, line)
 
 
 def _read_csv(path: Path) -> Iterable[Row]:
@@ -84,7 +86,8 @@ def _read_csv(path: Path) -> Iterable[Row]:
             conditions = row["profile_sha256"] or None, row["repair"] or None, prevalence
             names = row["model"], row["version"], row["model_sha256"]
             domain = row["domain_status"] or None
-            yield Row(row["file"], status, *names, row["image_sha256"], *conditions, domain, cells)
+            frame = int(row["frame"]) if row["frame"] else None
+            yield Row(row["file"], status, *names, row["image_sha256"], *conditions, domain, frame, cells)
 
 
 def _read_parquet(path: Path) -> Iterable[Row]:
@@ -94,7 +97,7 @@ def _read_parquet(path: Path) -> Iterable[Row]:
     if tuple(table.columns) != columns.NAMES:
         raise ValueError(_OTHER_RELEASE)
     for row in table.where(table.notna(), None).to_dict("records"):
-        conditions = row["profile_sha256"], row["repair"], row["prevalence"], row["domain_status"]
+        conditions = row["profile_sha256"], row["repair"], row["prevalence"], row["domain_status"], row["frame"]
         names = row["model"], row["version"], row["model_sha256"], row["image_sha256"]
         yield Row(row["file"], row["status"], *names, *conditions, row)
 

@@ -119,7 +119,9 @@ class AsyncClient:
         try:
             return await self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
-            return predictions.rejected_alone(batch, error)
+            if not (single := predictions.singly(batch, error)):
+                return predictions.rejected_alone(batch, error)
+        return [item for image in single for item in await self._predict_batch(name, version, image, stated)]
 
     async def stream(
         self, name: str, images: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
@@ -142,7 +144,12 @@ class AsyncClient:
             try:
                 batch.begin(reply)
             except RejectedRequestError as error:
-                yield batch.rejected(error)
+                if not (parts := batch.parts(error)):
+                    yield batch.rejected(error)
+                for part in parts:
+                    async with aclosing(self._stream_batch(part)) as results:
+                        async for result in results:
+                            yield result
                 return
             async for line in reply.aiter_lines():
                 if (item := batch.read(line)) is not None:

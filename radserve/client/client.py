@@ -175,7 +175,9 @@ class Client:
         try:
             return self._connection.send(predictions.predict_batch(name, version, batch, stated))
         except RejectedRequestError as error:
-            return predictions.rejected_alone(batch, error)
+            if not (single := predictions.singly(batch, error)):
+                return predictions.rejected_alone(batch, error)
+        return [item for image in single for item in self._predict_batch(name, version, image, stated)]
 
     def stream(
         self, name: str, images: Iterable[Source], version: str | None = None, **stated: Unpack[Conditions]
@@ -200,7 +202,10 @@ class Client:
             try:
                 batch.begin(reply)
             except RejectedRequestError as error:
-                yield batch.rejected(error)
+                if not (parts := batch.parts(error)):
+                    yield batch.rejected(error)
+                for part in parts:
+                    yield from self._stream_batch(part)
                 return
             for line in reply.iter_lines():
                 if (item := batch.read(line)) is not None:

@@ -147,10 +147,14 @@ def batches(images: Iterable[Source], limit: int) -> Iterator[list[EncodedImage]
         yield batch
 
 
+def singly(batch: Sequence[EncodedImage], error: RejectedRequestError) -> list[list[EncodedImage]]:
+    """Return the images of a batch that is too large, as of files with many frames; raises any other error again."""
+    _too_large(error)
+    return [[image] for image in batch] if len(batch) > 1 else []
+
+
 def rejected_alone(batch: Sequence[EncodedImage], error: RejectedRequestError) -> list[Result]:
     """Return a rejection for the only image of a batch if it is too large; raises any other error again."""
-    if len(batch) > 1:
-        raise error
     return [_too_large(error).showing(picture_of(batch[0]))]
 
 

@@ -25,6 +25,8 @@ class Batch:
         self, name: str, version: str | None, images: Sequence[EncodedImage], conditions: Conditions, first: int
     ) -> None:
         self._images = images
+        self._target = name, version
+        self._conditions = conditions
         self._requested = [predictions.requested(name, version, image, conditions) for image in images]
         self._first = first  # index of the first image among all of the caller
         self._missing = set(range(len(images)))
@@ -38,6 +40,13 @@ class Batch:
         """Raise a ProblemError or InvalidResponseError unless a response has events."""
         response.require_ok(reply)
         response.require_type(reply, MEDIA_TYPE)
+
+    def parts(self, error: RejectedRequestError) -> list["Batch"]:
+        """Return a batch for each of several images that are too large together; raises any other error again."""
+        single = predictions.singly(self._images, error)
+        return [
+            Batch(*self._target, images, self._conditions, index) for index, images in enumerate(single, self._first)
+        ]
 
     def rejected(self, error: RejectedRequestError) -> tuple[int, Result]:
         """Return the rejection of the only image, which is too large for a request; raises any other error again."""

@@ -61,6 +61,7 @@ _SHARED: Final = (
     ("PixelMeasuresSequence", "PixelSpacing", 2),
     ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
 )
+_MAX_FRAMES: Final = 160  # that a server accepts (`handlers.request_body.BodyLimits`)
 _ASCII_SUPERSET: Final = re.compile(r"ISO_IR \d+|GB18030|GBK|ISO 2022 IR \d+|")
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # its records quote names of patients
@@ -210,6 +211,8 @@ def _reduced(file: Dataset) -> Dataset:
     dataset.Modality = dataset.get("Modality") or "OT"
     dataset.Rows, dataset.Columns = int(file.Rows), int(file.Columns)
     frames = int(file.get("NumberOfFrames") or 1)
+    if frames > _MAX_FRAMES:
+        raise DicomError(f"The DICOM file has {frames} frames; the limit is {_MAX_FRAMES}.")
     _copy_geometry(file, dataset)
     if frames > 1 or "SharedFunctionalGroupsSequence" in file:
         _group_geometry(dataset)
@@ -309,10 +312,11 @@ def _group_geometry(dataset: Dataset) -> None:
 def _group(file: Dataset, keyword: str, index: int) -> Dataset:
     """Return a functional group of a frame (PS3.3 C.7.6.16), or the object itself if it has none."""
     for name, place in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
-        for item in list(file.get(name) or [])[place : place + 1]:
-            groups: list[Dataset] = list(item.get(keyword) or [])
-            if groups:
-                return groups[0]
+        items = file.get(name) or ()  # a copy for each frame would take minutes
+        groups = items[place].get(keyword) if place < len(items) else None
+        if groups:
+            group: Dataset = groups[0]
+            return group
     return file
 
 

@@ -126,7 +126,7 @@ function summary(entry) {
 function others({ entry, prediction }, card) {
   const list = make("ul", { class: "others" }, make("li", { class: "small" }, "Loading …"));
   const section = make("section", { class: "panel others-panel" }, make("h2", {}, "Compare on the same image"), list,
-    card ? again(entry, prediction, card) : null);
+    card && !card.isFrame ? again(entry, prediction, card) : null);
   loadOthers(entry, list).catch((error) => show("Other results of this image", error));
   return section;
 }

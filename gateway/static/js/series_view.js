@@ -155,8 +155,10 @@ export class SeriesResult {
   noteText(index, picture) {
     if (picture === undefined) return "Loading the picture …";
     if (picture?.tagName === "IMG") return "";
-    const reason = this.outcomes[index].prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
-    return picture ? `Drawn by this page: ${reason}.` : `No picture: ${reason}.`;
+    const { prediction } = this.outcomes[index];
+    const window = prediction?.image.frame ? ", not in the window of the frame" : "";
+    const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+    return picture ? `Drawn by this page${window}: ${reason}.` : `No picture: ${reason}.`;
   }
 
   emptyMask() {

@@ -91,6 +91,11 @@ export class StoredResult extends Result {
     this.updateHeatButton();
   }
 
+  /** Whether this is one frame of a file with several, of which the server draws none. */
+  get isFrame() {
+    return Boolean(this.prediction.image.frame);
+  }
+
   get hasImage() {
     return this.file.size > 0;
   }
@@ -107,7 +112,7 @@ export class StoredResult extends Result {
   }
 
   get hasDicom() {
-    return super.hasDicom && this.hasImage && this.version !== null && hasSameProfile(this.version, this.prediction);
+    return super.hasDicom && !this.isFrame && this.hasImage && this.version !== null && hasSameProfile(this.version, this.prediction);
   }
 
   /** Show the image of a file with the checksum of the result. */
@@ -147,7 +152,7 @@ export class StoredResult extends Result {
 
   /** The version that answered may not be served any more; any other one of the model can show the image. */
   async loadImage() {
-    if (isUnsent(this.prediction.image.sha256)) return this.drawImage();
+    if (this.isFrame || isUnsent(this.prediction.image.sha256)) return this.drawImage();
     if (this.version !== null) return super.loadImage();
     const image = this.options.repair ? null : await this.decode(this.file);
     if (image) return image;
@@ -159,15 +164,15 @@ export class StoredResult extends Result {
 
   /** Draw a file that was added to be seen, without sending it. */
   async drawImage() {
-    if (this.options.repair) throw new Problem("This image was changed before it was analysed. Only the server can repeat that; the file was not sent to it.", { canRetry: false });
+    if (this.options.repair) throw new Problem(`This image was changed before it was analysed. Only the server can repeat that; ${this.isFrame ? "it draws no single frame" : "the file was not sent to it"}.`, { canRetry: false });
     const image = await this.decode(this.file) ?? await drawn(this.file, this.prediction.image);
-    if (image === null) throw new Problem("This browser cannot show this file. It was not sent to the server.", { canRetry: false });
+    if (image === null) throw new Problem(`This browser cannot show this file.${this.isFrame ? "" : " It was not sent to the server."}`, { canRetry: false });
     if (image.tagName === "CANVAS") image.setAttribute("aria-label", this.name);
     return image;
   }
 
   heatMapControl() {
-    const control = "mask" in this.prediction ? null : super.heatMapControl();
+    const control = this.isFrame || "mask" in this.prediction ? null : super.heatMapControl();
     control?.append(make("p", { class: "small" }, "Showing it sends the image to the server."));
     return control;
   }

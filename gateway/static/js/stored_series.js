@@ -61,6 +61,12 @@ class StoredPictures extends SlicePictures {
   }
 }
 
+/** Return the entries whose files to send: one with several frames, some of which may be rejected, is sent once. */
+export function filesOf(entries) {
+  if (!entries.some((entry) => entry?.prediction.image.frame)) return entries;
+  return [...Map.groupBy(entries.filter(Boolean), (entry) => entry.image_sha256).values()].map(([first]) => first);
+}
+
 const isAtHand = (entry) => entry.has_image || recentName(entry.image_sha256) !== "";
 
 /** Return an empty picture, on which a mask can be shown. */
@@ -86,7 +92,7 @@ export class StoredSeries extends SeriesResult {
 
   get loadFiles() {
     const all = this.outcomes.map(({ entry }) => entry);
-    const entries = this.first.image.frame ? all.slice(0, 1) : all; // a file with several frames is sent once
+    const entries = filesOf(all);
     if (this.version === null || !hasSameProfile(this.version, this.first) || !entries.every((entry) => entry && isAtHand(entry))) return null;
     return async () => {
       const files = await inParallel(entries, (entry) => patiently(() => loadImageFile(entry), this.controller.signal));

@@ -180,7 +180,7 @@ def test_the_frames_of_an_object_are_answered_as_one_segmentation() -> None:
     report, mask = parts(post(script, path, content=content, headers={"Accept": ALL}))
     assert (report.Modality, mask.Modality, mask.NumberOfFrames) == ("SR", "SEG", 2)
     refused = post(script, path, content=content, headers={"Accept": "application/dicom; type=sc"})
-    assert (refused.status_code, "no object of the requested type" in refused.text) == (406, True)
+    assert (refused.status_code, "draws no single frame; request SEG or SR." in refused.text) == (406, True)
 
 
 def test_a_json_body_gets_objects_of_its_image() -> None:

@@ -1,6 +1,7 @@
 """A DICOM file with several frames in the page."""
 
 import hashlib
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from playwright.sync_api import Route, expect
 from handlers import volume
 from tests.gateway.page.conftest import Opener
 from tests.gateway.page.files import choose, payload
+from tests.gateway.page.modules import call
+from tests.gateway.page.predictions import document
 from tests.gateway.page.scripted import script
 from tests.gateway.page.slices import measured, segmentation, slice_dicom, slice_pixels
 from tests.gateway.page.test_accessibility import faults
@@ -17,6 +20,14 @@ from tests.gateways import Gateway
 
 pytestmark = pytest.mark.e2e
 
+STORED = """async ([prediction, bytes]) => {
+    const { StoredResult } = await import("/js/stored_result.js");
+    const file = new File([new Uint8Array(bytes)], "enhanced.dcm");
+    const card = new StoredResult({ prediction, version: null, file, heatMap: null });
+    document.querySelector("main").append(card.element);
+    card.element.id = "one-frame";
+    await card.filled;
+}"""
 PLACES = (0, 28, 40, 52, 80)
 
 
@@ -48,7 +59,7 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     )
     expect(card.locator(".place")).to_have_text("3 of 5")  # the largest mask
     expect(card.locator("canvas.overlay")).to_be_visible()
-    expect(card.get_by_text("Drawn by this page")).to_be_visible()
+    expect(card.get_by_text("Drawn by this page, not in the window of the frame")).to_be_visible()
     shown = card.locator("canvas.picture")
     drawn = [shown.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]")]
     card.locator(".stage").press("End")
@@ -60,6 +71,19 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     assert len(sent) == 1  # no picture of a frame is requested
     expect(card.get_by_role("button", name="DICOM")).to_be_visible()
     assert faults(page) == []
+
+    single_frame = document(0.9) | {"image": entries[3]["image"], "profile": None, "repair": None}
+    page.evaluate(STORED, [single_frame, list(content)])
+    stored = page.locator("#one-frame")
+    expect(stored.locator("canvas.picture")).to_be_visible()
+    expect(stored.get_by_role("button", name=re.compile("heat map|DICOM"))).to_have_count(0)
+    assert len(sent) == 1
+
+    frame, single = (
+        {"image_sha256": name, "prediction": {"image": image}} for name, image in (("a", {"frame": 1}), ("b", {}))
+    )
+    assert call(page, "stored_series", "filesOf", [frame, None, frame, single]) == [frame, single]
+    assert call(page, "stored_series", "filesOf", [single, None, single]) == [single, None, single]
 
     entries[1]["image"]["frame"] = 3
     choose(page, payload("again.dcm", content))

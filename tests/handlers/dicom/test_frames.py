@@ -191,6 +191,8 @@ def test_frames_share_the_limits_of_the_request() -> None:
         decode(MultiFrame(data, 3).frames[1], Limits(budget=Budget(bytes=len(data) - 1)))
     with pytest.raises(RequestError, match="48x40 pixels"):
         decode(MultiFrame(data, 3).frames[1], Limits(pixels=100))
+    with pytest.raises(ContentTooLargeError, match=f"{len(data)} bytes; the limit is 100"):
+        decode(MultiFrame(data, 3).frames[1], Limits(bytes=100))
 
 
 @pytest.mark.parametrize(
@@ -298,3 +300,16 @@ def test_damaged_copies_raise_nothing_but_request_errors() -> None:
             except RequestError:
                 outcomes.add("error")
     assert outcomes == {"image", "error"}
+
+
+@pytest.mark.parametrize("syntax", [LITTLE, uid.DeflatedExplicitVRLittleEndian])
+def test_a_number_of_frames_far_behind_the_beginning_is_named_with_a_remedy(syntax: uid.UID) -> None:
+    for size, count in ((3_500_000, 2), (4_500_000, 1)):
+        dataset = dicom_dataset(film(), NumberOfFrames=2, PixelData=film().tobytes() * 2)
+        dataset["PixelData"].VR = "OB"
+        dataset.add_new(0x00190010, "LO", "ACME")
+        dataset.add_new(0x00191001, "OB", bytes(size))
+        images = split(written(dataset, syntax)).images
+        assert len(images) == count
+    with pytest.raises(RequestError, match=r"2 frames, but .* beyond its first 4 MB.*; remove large"):
+        decode(images[0])  # type: ignore[arg-type]

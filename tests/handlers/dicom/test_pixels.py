@@ -212,7 +212,7 @@ def test_a_decimal_comma_in_the_spacing_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"NumberOfFrames": 2}, "2 frames; send it in a request of its own"),
+        ({"NumberOfFrames": 2}, "2 frames, but its NumberOfFrames"),
         ({"Modality": "SEG"}, "segmentation"),
         ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "a mask"),
         ({"BitsAllocated": 64, "BitsStored": 64}, "BitsAllocated 64"),

@@ -129,15 +129,19 @@ def test_a_file_with_several_frames_has_a_row_and_a_mask_for_each_and_common_obj
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row.get("image", row.get("problem"))["frame"] for row in rows] == [1, 2, 3]
     assert {row["file"] for row in rows} == {str(path)}
-    names = ["enhanced.1.mask.png", "enhanced.3.mask.png", "enhanced.seg.dcm", "enhanced.sr.dcm"]
-    assert sorted(item.name for item in out.iterdir()) == names
+    names = ["enhanced.mask/1.png", "enhanced.mask/3.png", "enhanced.seg.dcm", "enhanced.sr.dcm"]
+    assert sorted(str(item.relative_to(out)) for item in out.rglob("*.*") if item.is_file()) == names
+    repeated = predict(odd, path, "--masks", out)
+    assert (repeated.returncode, len(odd.requests), "add --force" in repeated.stderr) == (2, 1, True)
     done = predict(odd, path, "--out", tmp_path / "table.csv")
     again = predict(odd, path, "--out", tmp_path / "table.csv", "--resume")
     assert (done.returncode, again.returncode, len(odd.requests)) == (1, 1, 3)  # 422 may be due to options
     table = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [(row["frame"], row["status"]) for row in table] == [("1", "200"), ("2", "422"), ("3", "200")]
-    drawn = predict(odd, path, "--overlays", out)
-    assert (drawn.returncode, "several frames" in drawn.stderr) == (2, True)
+    (tmp_path / "other.dcm").write_bytes(content)
+    drawn = predict(odd, path, tmp_path / "other.dcm", "--overlays", out, "--json")
+    problems = [json.loads(line)["problem"]["title"] for line in drawn.stdout.splitlines()]
+    assert (drawn.returncode, problems) == (1, ["Several frames"] * 2)
 
 
 def test_force_replaces_the_other_form_of_a_series(odd: Scripted, folder: Path, out: Path) -> None:

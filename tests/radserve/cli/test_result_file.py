@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from radserve.cli import result_row
+from radserve.cli.inputs import Source
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.result_file import locked, open_file
 from radserve.errors import InvalidCallError
 from tests import command_line
 from tests.radserve.cli.test_report import PROBLEM, predicted, segmented
+from tests.radserve.dicom.test_frames import enhanced
 from tests.radserve.scripted import SHA256, Reply, Request, Scripted, answer, document, prediction, problem
 from tests.server import free_ports
 
@@ -444,3 +446,18 @@ def test_a_segmentation_is_kept_too(out: Path) -> None:
     report.add(Outcome("a.png", segmented()))
     report.flush()
     assert open_file(out, "glioma", "1.0.0", resume=True, force=False).has("a.png")
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_the_rows_of_a_file_with_several_frames_are_complete_or_sent_again(out: Path, complete: bool) -> None:
+    source = Source(str(out.with_name("enhanced.dcm")))
+    Path(source.name).write_bytes(enhanced(3))
+    sha256 = source.sha256()
+    report = open_file(out, "chest", None, resume=False, force=False)
+    for frame in (1, 2, 3) if complete else (1, 2):
+        report.add(Outcome(source.name, Problem(415, "Unsupported", "Never.", None, sha256, frame)))
+    report.flush()
+    again = open_file(out, "chest", None, resume=True, force=False)
+    pending = again.pending([source])
+    assert pending == ([] if complete else [source])
+    assert again.rejections([source], pending) == (3 if complete else 0)

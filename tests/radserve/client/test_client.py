@@ -1,4 +1,6 @@
+import asyncio
 import gzip
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -7,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 
-from radserve.client import Client
+from radserve.client import AsyncClient, Client, Results
 from radserve.errors import InvalidCallError, InvalidResponseError, RejectedRequestError, UnreachableError
 from radserve.schema.prediction import Prediction
 from radserve.schema.problem import RejectedImage
@@ -124,6 +126,20 @@ def test_a_single_image_above_the_servers_limit_is_a_rejected_image(client: Clie
     (refusal,) = client.predict_many("chest", [b"one"])
     assert isinstance(refusal, RejectedImage)
     assert refusal.status == 413
+
+
+def test_images_that_are_too_large_together_are_sent_singly(client: Client, odd: Scripted) -> None:
+    odd.script = lambda request: Reply(413) if len(json.loads(request.body)["instances"]) > 1 else answer(request)
+    sent = [b"one", b"two", b"three"]
+    for results in (client.predict_many("chest", sent), asyncio.run(_predict_many(odd.url, sent))):
+        assert [item.image.sha256 for item in results if isinstance(item, Prediction)] == [
+            hashlib.sha256(content).hexdigest() for content in sent
+        ]
+
+
+async def _predict_many(url: str, sent: list[bytes]) -> Results:
+    async with AsyncClient(url) as client:
+        return await client.predict_many("chest", sent)
 
 
 def test_a_file_above_max_bytes_is_not_sent(odd: Scripted, tmp_path: Path) -> None:

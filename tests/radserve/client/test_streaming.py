@@ -67,6 +67,8 @@ def test_an_image_that_is_too_large_is_a_rejection_among_the_others(stream: Stre
         items = dict(stream(url, "chest", [b"one", bytes(9999), b"two"], max_bytes=20))
         assert [type(items[index]) for index in range(3)] == [Prediction, RejectedImage, Prediction]
         ((index, item),) = stream(url, "chest", [bytes(9999)])
+        items = dict(stream(url, "chest", [b"one", bytes(9999), b"two"]))  # too large together
+        assert [type(items[index]) for index in range(3)] == [Prediction, RejectedImage, Prediction]
     assert (index, type(item)) == (0, RejectedImage)
 
 

@@ -1,5 +1,6 @@
 """Results of objects with several frames: one segmentation and one report for all."""
 
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydicom.uid import EnhancedMRImageStorage
 
 from radserve.dicom import objects as dicom
 from radserve.dicom.objects import encode
+from radserve.dicom.source import read
 from radserve.errors import DicomError
 from radserve.schema.problem import RejectedImage
 from radserve.schema.segmentation import Series
@@ -105,7 +107,7 @@ def test_a_segmentation_does_not_claim_that_frames_without_result_are_empty() ->
     ("changes", "message"),
     [
         ({"PerFrameFunctionalGroupsSequence": []}, "does not declare its position"),
-        ({"NumberOfFrames": 1_000_000_000}, "does not declare its position"),
+        ({"NumberOfFrames": 161}, "161 frames; the limit is 160"),
         ({"PerFrameFunctionalGroupsSequence": [item(), item(), item()]}, "does not declare its position"),
         (
             {
@@ -137,3 +139,14 @@ def test_frames_of_several_objects_and_a_frame_alone_have_no_result() -> None:
         dicom.of_series([one, one, other, other], several)
     with pytest.raises(DicomError, match="has 2 frames"):
         dicom.of_image(one, first.predictions[0])  # type: ignore[arg-type]
+
+
+def test_many_frames_and_groups_are_read_in_little_time() -> None:
+    shared = [item(PixelMeasuresSequence=[item(PixelSpacing=[1, 1])] * 2000)] * 5
+    content = enhanced(160, SharedFunctionalGroupsSequence=shared, PixelData=b"")
+    hostile = enhanced(8000, PixelData=b"")
+    started = time.process_time()
+    assert read(content).frames == 160
+    with pytest.raises(DicomError, match="8000 frames"):
+        read(hostile)
+    assert time.process_time() - started < 4
