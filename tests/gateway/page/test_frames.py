@@ -21,25 +21,17 @@ from tests.handlers.images import dicom
 pytestmark = pytest.mark.e2e
 
 PLACES = (0, 28, 40, 52, 80)
-SLICES = [slice_dicom(place, number) for number, place in enumerate(PLACES)]
-
-
-def results(content: bytes) -> list[dict[str, Any]]:
-    """Return the results of the frames of a file, which are the slices."""
-    entries = [segmentation(alone, "slices") for alone in SLICES]
-    for number, entry in enumerate(entries, 1):
-        entry["image"] |= {"frame": number, "sha256": hashlib.sha256(content).hexdigest()}
-    return entries
+PIXELS = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]"
 
 
 def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     opened: Opener, static_gateway: Gateway
 ) -> None:
+    slices = [slice_dicom(place, number) for number, place in enumerate(PLACES)]
     frames = b"".join(slice_pixels(place).tobytes() for place in PLACES)
     # Its window is beside the frames, where the page does not look for one.
     content = slice_dicom(0, 1, NumberOfFrames=len(PLACES), PixelData=frames, WindowCenter=None, WindowWidth=None)
-    entries = results(content)
-    slices = SLICES
+    entries: list[dict[str, Any]] = []
     measured_volume = volume.measure([measured(alone)[1] for alone in slices])
     sent: list[str] = []
 
@@ -48,8 +40,16 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
         route.fulfill(json={"predictions": entries, "volume": measured_volume, "history": "stored"})
 
     page = opened(static_gateway.url, model="slices", prepare=lambda page: script(page, answer=respond))
-    choose(page, payload("enhanced.dcm", content))
-    card = page.locator(".result.series")
+    card = page.locator(".result.series").first  # the newest
+
+    def send(content: bytes) -> None:
+        entries[:] = [segmentation(alone, "slices") for alone in slices]
+        for number, entry in enumerate(entries, 1):
+            entry["image"] |= {"frame": number, "sha256": hashlib.sha256(content).hexdigest()}
+        choose(page, payload(f"{len(sent)}.dcm", content))
+        expect(page.locator(".result.series")).to_have_count(len(sent) + 1)
+
+    send(content)
     expect(card.locator(".label")).to_have_text("Tumour marked on 3 of 5 slices")
     expect(card.locator(".volume")).to_have_text(
         f"Marked volume (not validated): {measured_volume['ml']:.1f} ml, from the areas and the positions of the "
@@ -61,10 +61,10 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     expect(card.locator(".no-picture")).to_be_hidden()  # nothing covers the picture
     expect(card.get_by_label("Window", exact=True)).to_contain_text("Window of this page")
     shown = card.locator("canvas.picture")
-    drawn = [shown.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]")]
+    drawn = [shown.evaluate(PIXELS)]
     card.locator(".stage").press("End")
     expect(card.locator(".place")).to_have_text("5 of 5")
-    drawn.append(shown.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]"))
+    drawn.append(shown.evaluate(PIXELS))
     for place, pixels in zip((40, 80), drawn, strict=True):
         values = slice_pixels(place).astype(float)
         low, high = values.min(), np.sort(values, axis=None)[int(0.995 * (values.size - 1))]
@@ -74,48 +74,16 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     expect(card.get_by_role("button", name="DICOM (SR, SEG)", exact=True)).to_be_visible()
     assert faults(page) == []
 
-    entries[1]["image"]["frame"] = 3
+    colours = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    for planar, stored in enumerate((colours, np.moveaxis(colours, -1, 1))):
+        send(dicom(colours[0], NumberOfFrames=5, PixelData=stored.tobytes(), PlanarConfiguration=planar))
+        np.testing.assert_array_equal(np.reshape(shown.evaluate(PIXELS), (64, 64, 4))[..., :3], colours[2])
+    coded = encapsulate([bytes(8)] * 5)  # which the page does not read
+    send(dicom(colours[0], uid.JPEG2000Lossless, NumberOfFrames=5, PixelData=coded))
+    expect(card.get_by_text("This page cannot draw these frames; open the file in your viewer.")).to_be_visible()
+    expect(card.locator(".contour")).to_be_visible()
+    expect(card.locator(".tools, .windowing, .picture-caption").filter(visible=True)).to_have_count(0)
+
+    entries[0]["image"]["frame"] = 3
     choose(page, payload("again.dcm", content))
     expect(page.locator("#rejection-list .rejection")).to_contain_text("its frames are not in order")
-
-
-def test_frames_in_colour_are_drawn_and_compressed_ones_show_their_outline(
-    opened: Opener, static_gateway: Gateway
-) -> None:
-    colours = np.random.default_rng(1).integers(0, 256, (len(PLACES), 64, 64, 3), dtype=np.uint8)
-    several: dict[str, Any] = {"NumberOfFrames": len(PLACES)}
-    planes = np.moveaxis(colours, -1, 1).tobytes()
-    coded = encapsulate([bytes(8)] * len(PLACES))  # which the page does not read
-    files = {
-        "pixels.dcm": dicom(colours[0], PixelData=colours.tobytes(), **several),
-        "planes.dcm": dicom(colours[0], PixelData=planes, PlanarConfiguration=1, **several),
-        "coded.dcm": dicom(colours[0], uid.JPEG2000Lossless, PixelData=coded, **several),
-    }
-    answers = iter(files.values())
-
-    def respond(route: Route) -> None:
-        route.fulfill(json={"predictions": results(next(answers)), "volume": None, "history": "stored"})
-
-    page = opened(static_gateway.url, model="slices", prepare=lambda page: script(page, answer=respond))
-    cards = {}
-    for name, content in files.items():
-        choose(page, payload(name, content))
-        cards[name] = page.locator(".result.series").filter(has=page.get_by_role("heading", name=name))
-        expect(cards[name].locator(".place")).to_have_text("3 of 5")
-        expect(cards[name].locator(".contour")).to_be_visible()
-    for name in ("pixels.dcm", "planes.dcm"):
-        drawn = (
-            cards[name]
-            .locator("canvas.picture")
-            .evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data]")
-        )
-        np.testing.assert_array_equal(np.reshape(drawn, (64, 64, 4))[..., :3], colours[2])
-        expect(cards[name].locator(".no-picture, .picture-caption").filter(visible=True)).to_have_count(0)
-        expect(cards[name].get_by_role("button", name="Invert")).to_be_visible()
-    coded_card = cards["coded.dcm"]
-    expect(coded_card.locator(".no-picture")).to_have_text(
-        "This page cannot draw these frames; open the file in your viewer."
-    )
-    for name in ("Move by dragging", "Window by dragging", "Zoom in", "1:1", "Invert"):
-        expect(coded_card.get_by_role("button", name=name)).to_be_hidden()
-    expect(coded_card.get_by_role("button", name="Hide mask")).to_be_visible()
