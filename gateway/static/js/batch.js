@@ -1,7 +1,7 @@
 // Many files: analyses the rows of a table, with progress, cancel and repeat for the whole.
 
 import { analyseFile } from "./analysis.js";
-import { MISSING_ATTRIBUTE, post } from "./api.js";
+import { MISSING_ATTRIBUTE, Problem, post } from "./api.js";
 import { BatchDetail } from "./batch_detail.js";
 import { saveCsv, saveZip } from "./batch_export.js";
 import { BatchHead } from "./batch_head.js";
@@ -10,6 +10,7 @@ import { BatchTable } from "./batch_table.js";
 import { chosenModel } from "./choice.js";
 import { announce, byId, make } from "./dom.js";
 import { counted } from "./format.js";
+import { countFrames } from "./frames.js";
 import { pathOf } from "./incoming.js";
 import { PARALLEL, enqueueBackground } from "./queue.js";
 import { remember } from "./recent_files.js";
@@ -86,6 +87,8 @@ async function attempt(row, signal) {
   setState(row, "running");
   change(row);
   try {
+    const frames = await countFrames(row.file);
+    if (frames > 1) throw new Problem(`This file holds ${frames} images: drop it alone.`, { canRetry: false });
     setResult(row, await analyseFile(row.file, row.model, { signal, progress: () => {} }));
     remember(row.prediction.image.sha256, row.file);
     settle(row.file);

@@ -26,11 +26,12 @@ export const newRow = (file, path, model) => ({
   prediction: null, version: null, sent: null, problem: null, ...PENDING,
 });
 
+const UNSUPPORTED = 415; // the details say the same
 const PENDING = { kind: "pending", text: "", probability: null, threshold: null, area: null };
 
 /** Change the state of a row that has no result; `problem` says why. */
 export function setState(row, state, problem = null) {
-  const text = state === "cancelled" ? "Not analysed: cancelled" : [problem?.message, problem?.detail].filter(Boolean).join(" ");
+  const text = state === "cancelled" ? "Not analysed: cancelled" : [problem?.message, problem?.status === UNSUPPORTED ? "" : problem?.detail].filter(Boolean).join(" ");
   Object.assign(row, PENDING, { state, problem, text, kind: FAILED.has(state) ? "failed" : "pending" });
 }
 

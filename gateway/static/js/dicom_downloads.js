@@ -8,30 +8,30 @@ import { zip } from "./zip_writer.js";
 
 const ACCEPT = 'multipart/related; type="application/dicom"';
 const KINDS = { SR: "sr", SEG: "seg" }; // by modality; a picture has another one
-const TITLE = "DICOM (SR, SEG, SC)";
 const NOTE = "DICOM takes a new analysis, which is added to the history.";
 
 /**
  * Return a button, and a note, that downloads the objects of a result, several in a zip file; `name` begins their names, `title` is for people.
- *
+ * Those of frames have no picture.
  * `path` names model and version, `body()` returns a promise of the `file`, or of the `instances` of a series. The note says
  * which objects there were, because a result may lack some.
  */
-export function dicomButton(name, title, path, options, body) {
+export function dicomButton(name, title, path, options, body, hasPicture = true) {
+  const text = `DICOM (SR, SEG${hasPicture ? ", SC" : ""})`;
   const note = make("span", { class: "small" }, NOTE);
-  const act = button(TITLE, async () => {
+  const act = button(text, async () => {
     act.disabled = true;
     act.textContent = "Making DICOM …";
     try {
       const { file = null, instances = null } = await body();
       const kinds = await saveObjects(await post(`api/predictions/${path}`, file, { ...options, instances, accept: ACCEPT }), name);
-      note.textContent = downloadedText(kinds, instances !== null);
+      note.textContent = downloadedText(kinds, hasPicture && instances !== null);
       announce(`${title}: DICOM result downloaded.`);
     } catch (error) {
       show(`${title}, DICOM result`, error);
     }
     act.disabled = false;
-    act.textContent = TITLE;
+    act.textContent = text;
   }, { title: NOTE });
   return [act, note];
 }

@@ -100,8 +100,8 @@ function samples(buffer, offset, count, { allocated, stored, isSigned }) {
  */
 export const parseValues = (buffer, frame = null) => parse(buffer, (content, parsed) => described(content, parsed, frame));
 
-/** Return the picture of a file in colour (RGB, 8 bits): `width`, `height`, and `pixels` as red, green, blue and opacity. */
-export const parseColours = (buffer) => parse(buffer, coloured);
+/** Return the picture of a file in colour (RGB, 8 bits), or of its `frame`: `width`, `height`, and `pixels` as red, green, blue and opacity. */
+export const parseColours = (buffer, frame = null) => parse(buffer, (content, parsed) => coloured(content, parsed, frame));
 
 function parse(buffer, describe) {
   try {
@@ -145,13 +145,15 @@ function described(buffer, { byName, reader }, frame) {
   };
 }
 
-function coloured(buffer, { byName, reader }) {
+function coloured(buffer, { byName, reader }, frame) {
   const integer = (name) => (byName[name] ? reader.view.getUint16(byName[name].offset, true) : 0);
   const [width, height] = [integer("columns"), integer("rows")];
   const count = width * height;
   const isColour = byName.photometric && reader.text(byName.photometric).trim() === "RGB" && integer("samples") === 3 && integer("allocated") === 8;
-  if (!isColour || count === 0 || byName.pixels.length < 3 * count || (byName.frames && Number.parseInt(reader.text(byName.frames), 10) !== 1)) return null;
-  const values = new Uint8Array(buffer, byName.pixels.offset, 3 * count);
+  const frames = byName.frames ? Number.parseInt(reader.text(byName.frames), 10) : 1;
+  const place = ((frame ?? 1) - 1) * 3 * count;
+  if (!isColour || count === 0 || (frame === null ? frames !== 1 : frame > frames) || byName.pixels.length < place + 3 * count) return null;
+  const values = new Uint8Array(buffer, byName.pixels.offset + place, 3 * count);
   const [step, plane] = integer("planar") === 1 ? [1, count] : [3, 1];
   const pixels = new Uint8ClampedArray(4 * count).fill(255);
   for (let at = 0; at < count; at += 1) for (const colour of [0, 1, 2]) pixels[4 * at + colour] = values[step * at + plane * colour];

@@ -1,6 +1,6 @@
 // Parses predictions. A document that contradicts itself, or is about another image or model, is never shown.
 
-import { invalidResponse, toHex } from "./api.js";
+import { invalidResponse, Problem, toHex } from "./api.js";
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isText = (value) => typeof value === "string" && value !== "";
@@ -66,7 +66,8 @@ export function checkStored(document, entry) {
 /** Check a prediction document on its own, like radserve.schema; throws a Problem. */
 export function checkDocument(document) {
   require(isObject(document), "it is not an object");
-  require(!("predictions" in document), "the file holds several images; send it alone, or unpack it");
+  const { predictions } = document;
+  if (Array.isArray(predictions)) throw new Problem(`This file holds ${predictions.length} images: unpack it, or export it uncompressed.`, { canRetry: false });
   require(!("status" in document), "it is a problem, not a prediction");
   require(!("mask" in document && "probabilities" in document), "it has both a mask and probabilities");
   const { label, model, image, positive, threshold, warning } = document;

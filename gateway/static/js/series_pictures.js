@@ -58,7 +58,7 @@ export class SlicePictures {
   async fetch(index) {
     const size = this.outcomes[index].prediction?.image ?? null;
     const file = this.files[index];
-    return await this.decode(file, size) ?? (size === null ? null : await this.request(file, size)) ?? drawn(file, size);
+    return await this.decode(file, size) ?? (size === null ? null : await this.request(file, size)) ?? await drawn(file, size) ?? (size?.frame ? undrawn(size) : null);
   }
 
   /** Return the server's picture; null if it rejects the slice, which alone may be unlike the training images. */
@@ -94,14 +94,17 @@ export class SlicePictures {
   }
 }
 
-/** Draw the stored values of a file in its own window, or its colours; null if they cannot be read here, or have another `size`. */
+/** Return an empty picture of a frame that cannot be drawn here, on which its mask is shown. */
+const undrawn = ({ width, height }) => make("canvas", { width, height, role: "img", "data-undrawn": true });
+
+/** Draw the stored values of a file in its own window, else in one chosen here, or its colours; null if they cannot be read here, or have another `size`. */
 export async function drawn(file, size = null) {
   const buffer = await file.arrayBuffer().catch(() => new ArrayBuffer(0));
   const stored = parseValues(buffer, size?.frame ?? null);
-  const picture = stored ? painted(stored) : parseColours(buffer);
+  const picture = stored ? painted(stored) : parseColours(buffer, size?.frame ?? null);
   if (!picture || (size && (picture.width !== size.width || picture.height !== size.height))) return null;
   const { width, height, pixels } = picture;
-  const canvas = make("canvas", { width, height, role: "img" });
+  const canvas = make("canvas", { width, height, role: "img", ...(stored && !stored.window ? { "data-window": "chosen" } : {}) });
   canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   return canvas;
 }

@@ -43,11 +43,12 @@ export class SeriesResult {
     this.pictures = this.openPictures(stack.items.map(({ file }) => file), this.path, options);
     this.viewer = new Viewer(this.first.image, name, { isDicom: this.first.image.format === "dicom", overlayName: this.isMask ? "mask" : "" });
     this.note = make("p", { class: "no-picture small", hidden: true });
+    this.caption = make("p", { class: "small picture-caption", hidden: true });
     this.frame = make("div", { class: "series-viewer" }, this.viewer.element, this.note);
     this.pictures.onLoad = (index) => { if (index === this.strip.index) this.show(index); };
     this.slice = make("div", { class: "this-slice" });
     this.strip = this.drawStrip();
-    this.viewer.stages.after(this.strip.element, this.legend);
+    this.viewer.stages.after(this.strip.element, this.legend, this.caption);
     scrollSlices(this.viewer, (step) => this.strip.go(this.strip.index + step), outcomes.length);
     this.element = this.draw();
     this.strip.go(firstShown(this.states));
@@ -124,7 +125,8 @@ export class SeriesResult {
   addDicomButton() {
     const isDicom = this.isMask && this.outcomes.every(({ prediction }) => !prediction || prediction.image.format === "dicom");
     const { loadFiles: load, path, options } = this;
-    if (isDicom && load) this.row.append(...dicomButton(this.download, this.name, path, options, async () => ({ instances: await instancesOf(await load()) })));
+    const hasPicture = !this.first.image.frame;
+    if (isDicom && load) this.row.append(...dicomButton(this.download, this.name, path, options, async () => ({ instances: await instancesOf(await load()) }), hasPicture));
   }
 
   /** Return what loads the files of all slices to send them again; null if one request cannot. */
@@ -140,9 +142,9 @@ export class SeriesResult {
     const { prediction } = this.outcomes[index];
     const picture = this.pictures.get(index);
     viewer.sheet.hidden = !picture;
-    this.note.textContent = this.noteText(index, picture);
-    this.note.hidden = this.note.textContent === "";
+    this.annotate(picture, this.noteText(index, picture));
     if (!picture) return;
+    viewer.setBare("undrawn" in picture.dataset);
     picture.setAttribute(picture.tagName === "IMG" ? "alt" : "aria-label", `${capitalize(this.thing)} ${index + 1} of ${this.outcomes.length}`);
     const { file } = this.stack.items[index];
     viewer.show(picture, file.size ? file : null);
@@ -151,14 +153,29 @@ export class SeriesResult {
     if (prediction?.area?.pixels && !this.masks.has(index) && !this.pending.has(index)) this.showMask(index, prediction);
   }
 
+  /** Show a text below a picture, which it would cover, or in place of a missing one; while one is loaded, the text below stays. */
+  annotate(picture, text) {
+    const isDrawn = picture && !("blank" in picture.dataset || "undrawn" in picture.dataset);
+    this.note.textContent = isDrawn ? "" : text;
+    if (picture !== undefined) this.caption.textContent = isDrawn ? text : "";
+    for (const element of [this.note, this.caption]) element.hidden = element.textContent === "";
+  }
+
   /** Return the note on a picture of `SlicePictures.get`, or on its absence. */
   noteText(index, picture) {
     if (picture === undefined) return "Loading the picture …";
+<<<<<<< HEAD
     if (picture?.tagName === "IMG") return "";
     const { prediction } = this.outcomes[index];
     const window = prediction?.image.frame ? ", not in the window of the frame" : "";
     const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
     return picture ? `Drawn by this page${window}: ${reason}.` : `No picture: ${reason}.`;
+=======
+    if (picture && "undrawn" in picture.dataset) return "This page cannot draw these frames; open the file in your viewer.";
+    if (picture) return picture.dataset.window ? "Shown with a window chosen by this page, not the file's." : "";
+    const reason = this.outcomes[index].prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
+    return `No picture: ${reason}.`;
+>>>>>>> w/fixframes2
   }
 
   emptyMask() {

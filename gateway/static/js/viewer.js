@@ -29,7 +29,7 @@ export class Viewer {
     this.stages = make("div", { class: "stages" }, this.stage);
     this.overlays = new OverlayView(this.sheet, finding);
     this.element = make("div", { class: "viewer" }, this.stages,
-      make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlays.element);
+      this.toolbar = make("div", { class: "tools" }, this.tools(), this.zoomControls()), this.windowing?.element, this.overlays.element);
     installGestures(this);
     this.setTool("move");
     for (const event of ["pointerenter", "focusin"]) this.element.addEventListener(event, () => this.image && this.windowing?.prepare());
@@ -73,6 +73,12 @@ export class Viewer {
     this.windowing?.load(image, file);
     this.fit();
     this.onImage();
+  }
+
+  /** Hide what changes the view of an image if there is none, only an overlay. */
+  setBare(isBare) {
+    this.toolbar.hidden = isBare;
+    if (this.windowing) this.windowing.element.hidden = isBare;
   }
 
   /** Show something beside the image. */

@@ -14,7 +14,7 @@ export function installGestures(viewer) {
 
 function onKey(event, viewer) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const { windowing } = viewer;
+  const windowing = viewer.windowing?.element.hidden ? null : viewer.windowing;
   const keys = {
     "+": () => viewer.zoomTo(viewer.zoom * STEP),
     "=": () => viewer.zoomTo(viewer.zoom * STEP),
@@ -60,7 +60,7 @@ class Pointers {
 
   onDown(event) {
     const { stage, tool, windowing } = this.viewer;
-    if (event.button === 1 || (event.button === 2 && !windowing)) return;
+    if (event.button === 1 || (event.button === 2 && (!windowing || windowing.element.hidden))) return;
     this.tool = event.button === 2 && tool === "move" ? "window" : event.button === 2 ? "move" : tool;
     this.points.set(event.pointerId, { x: event.clientX, y: event.clientY });
     stage.setPointerCapture(event.pointerId);

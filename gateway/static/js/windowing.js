@@ -94,7 +94,7 @@ export class Windowing {
   setOptions(choices) {
     this.choices = choices;
     const option = ({ id, name }) => make("option", { value: id }, name);
-    this.preset.replaceChildren(option({ id: OWN, name: this.ownName }), ...choices.map(option), make("option", { value: CUSTOM, hidden: true }, "Custom"));
+    this.preset.replaceChildren(option({ id: OWN, name: this.image?.dataset.window ? "Window of this page" : this.ownName }), ...choices.map(option), make("option", { value: CUSTOM, hidden: true }, "Custom"));
     this.preset.value = this.window === null ? OWN : CUSTOM;
   }
 

@@ -132,7 +132,7 @@ def test_a_file_that_is_added_to_be_seen_is_not_sent_and_another_site_profile_of
         page.locator(".group-row").get_by_role("link", name="Open").click()
         page.set_input_files("#join-file", [payload(f"{index}.dcm", content) for index, content in enumerate(SLICES)])
         expect(page.locator("#opened canvas.picture")).to_be_visible()
-        expect(page.locator("#opened .no-picture")).to_have_text("Drawn by this page from the file.")
+        expect(page.locator("#opened .picture-caption")).to_have_text("Drawn by this page from the file.")
         expect(page.get_by_role("button", name=BUTTON)).to_be_visible()
         page.go_back()
         page.locator("#history-rows > tr:not(.group-row, .slice-row)").get_by_role("link", name="Open").click()
@@ -146,7 +146,7 @@ def test_a_file_that_is_added_to_be_seen_is_not_sent_and_another_site_profile_of
         assert not page.evaluate(UNSENT, sha256(FILM).hexdigest())
         page.go_back()
         page.locator(".group-row").get_by_role("link", name="Open").click()
-        expect(page.locator("#opened .no-picture")).to_have_text("Drawn by this page from the file.")
+        expect(page.locator("#opened .picture-caption")).to_have_text("Drawn by this page from the file.")
         with page.expect_download():
             page.get_by_role("button", name=BUTTON).click()
         expect(page.locator("#opened img.picture")).to_be_visible()  # as the server shows it

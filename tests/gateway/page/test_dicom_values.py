@@ -24,13 +24,6 @@ PARSE = """async data => {
 }"""
 
 
-COLOURS = """async data => {
-    const { parseColours } = await import("/js/dicom_values.js");
-    const parsed = parseColours(Uint8Array.from(atob(data), letter => letter.charCodeAt(0)).buffer);
-    return parsed && { ...parsed, pixels: [...parsed.pixels] };
-}"""
-
-
 def parse(page: Page, data: bytes) -> Any:
     return page.evaluate(PARSE, base64.b64encode(data).decode())
 
@@ -130,20 +123,6 @@ def test_files_without_readable_values_have_none(modules: Page) -> None:
         dicom(film(8, 8), PhotometricInterpretation="PALETTE COLOR"),
     ):
         assert parse(modules, data) is None
-
-
-@pytest.mark.parametrize("planar", [0, 1])
-def test_colours_are_those_of_the_file(modules: Page, planar: int) -> None:
-    pixels = np.stack([film(8, 6), film(8, 6, 99), film(8, 6)[::-1]], axis=-1)
-    stored = pixels.transpose(2, 0, 1).reshape(pixels.shape) if planar else pixels
-    data = dicom(stored, PlanarConfiguration=planar)
-    parsed = modules.evaluate(COLOURS, base64.b64encode(data).decode())
-    assert (parsed["height"], parsed["width"]) == (8, 6)
-    np.testing.assert_array_equal(
-        np.array(parsed["pixels"]).reshape(8, 6, 4), np.dstack([pixels, np.full((8, 6), 255)])
-    )
-    assert modules.evaluate(COLOURS, base64.b64encode(dicom(film(8, 6))).decode()) is None
-    assert modules.evaluate(COLOURS, base64.b64encode(data[:-100]).decode()) is None
 
 
 def test_values_of_real_files_are_those_that_pydicom_reads(modules: Page, shared: Path) -> None:

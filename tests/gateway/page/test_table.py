@@ -19,6 +19,7 @@ from tests.gateway.page.scripted import IMAGE, PREDICTIONS, READY, script
 from tests.gateway.page.test_accessibility import DESK, PHONE, faults
 from tests.gateway.page.test_states import problem
 from tests.gateways import Gateway
+from tests.handlers.images import dicom, film
 
 pytestmark = pytest.mark.e2e
 SCOPE = problem(422, "Out of scope", "age (age of the patient) is out of scope")
@@ -333,3 +334,14 @@ def test_three_files_stay_cards_and_waiting_files_become_a_table(opened: Opener,
     page.get_by_role("button", name="Keep").click()
     expect(table.get_by_text("7 of 7 done.")).to_be_visible()
     expect(page.locator("#result-list .result")).to_have_count(3)
+
+
+def test_a_row_says_in_one_sentence_why_a_file_cannot_be_analysed(opened: Opener, static_gateway: Gateway) -> None:
+    unsupported = "Unsupported file type."
+    refusal = problem(415, "Unsupported media type", f"{unsupported} Send another.")
+    page, table = opened_table(opened, static_gateway, lambda route: route.fulfill(**refusal))
+    choose(page, payload("frames.dcm", dicom(film(), NumberOfFrames=23)), *films("one", "two", "three"))
+    expect(table.locator(".batch-row .batch-text")).to_have_text(
+        ["This file holds 23 images: drop it alone.", *[f"{unsupported} Export as DICOM, PNG or JPEG."] * 3]
+    )
+    expect(table.get_by_role("button", name="again")).to_have_count(0)
