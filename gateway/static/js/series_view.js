@@ -164,18 +164,11 @@ export class SeriesResult {
   /** Return the note on a picture of `SlicePictures.get`, or on its absence. */
   noteText(index, picture) {
     if (picture === undefined) return "Loading the picture …";
-<<<<<<< HEAD
     if (picture?.tagName === "IMG") return "";
-    const { prediction } = this.outcomes[index];
-    const window = prediction?.image.frame ? ", not in the window of the frame" : "";
-    const reason = prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
-    return picture ? `Drawn by this page${window}: ${reason}.` : `No picture: ${reason}.`;
-=======
     if (picture && "undrawn" in picture.dataset) return "This page cannot draw these frames; open the file in your viewer.";
     if (picture) return picture.dataset.window ? "Shown with a window chosen by this page, not the file's." : "";
     const reason = this.outcomes[index].prediction ? "the server shows no picture of this slice alone" : "this slice could not be analysed";
     return `No picture: ${reason}.`;
->>>>>>> w/fixframes2
   }
 
   emptyMask() {

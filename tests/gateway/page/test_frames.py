@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
@@ -68,13 +68,48 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
     )
     expect(card.locator(".place")).to_have_text("3 of 5")  # the largest mask
     expect(card.locator("canvas.overlay")).to_be_visible()
-<<<<<<< HEAD
-    expect(card.get_by_text("Drawn by this page, not in the window of the frame")).to_be_visible()
-=======
     expect(card.locator(".picture-caption")).to_have_text("Shown with a window chosen by this page, not the file's.")
     expect(card.locator(".no-picture")).to_be_hidden()  # nothing covers the picture
     expect(card.get_by_label("Window", exact=True)).to_contain_text("Window of this page")
->>>>>>> w/fixframes2
+    shown = card.locator("canvas.picture")
+    assert_gray_values_are_drawn(card)
+    assert len(sent) == 1  # no picture of a frame is requested
+    expect(card.get_by_role("button", name="DICOM (SR, SEG)", exact=True)).to_be_visible()
+    assert faults(page) == []
+
+    single_frame = document(0.9) | {"image": entries[3]["image"], "profile": None, "repair": None}
+    page.evaluate(STORED, [single_frame, list(content)])
+    stored = page.locator("#one-frame")
+    expect(stored.locator("canvas.picture")).to_be_visible()
+    expect(stored.get_by_role("button", name=re.compile("heat map|DICOM"))).to_have_count(0)
+    assert len(sent) == 1
+
+    assert_files_are_sent_once(page)
+    colours = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    for planar, samples in enumerate((colours, np.moveaxis(colours, -1, 1))):
+        send(dicom(colours[0], NumberOfFrames=5, PixelData=samples.tobytes(), PlanarConfiguration=planar))
+        np.testing.assert_array_equal(np.reshape(shown.evaluate(PIXELS), (64, 64, 4))[..., :3], colours[2])
+    coded = encapsulate([bytes(8)] * 5)  # which the page does not read
+    content = dicom(colours[0], uid.JPEG2000Lossless, NumberOfFrames=5, PixelData=coded)
+    send(content)
+    expect(card.get_by_text("This page cannot draw these frames; open the file in your viewer.")).to_be_visible()
+    expect(card.locator(".contour")).to_be_visible()
+    expect(card.locator(".tools, .windowing, .picture-caption").filter(visible=True)).to_have_count(0)
+
+    entries[1]["image"]["frame"] = 3
+    choose(page, payload("again.dcm", content))
+    expect(page.locator("#rejection-list .rejection")).to_contain_text("its frames are not in order")
+
+
+def assert_files_are_sent_once(page: Page) -> None:
+    frame, single = (
+        {"image_sha256": name, "prediction": {"image": image}} for name, image in (("a", {"frame": 1}), ("b", {}))
+    )
+    assert call(page, "stored_series", "filesOf", [frame, None, frame, single]) == [frame, single]
+    assert call(page, "stored_series", "filesOf", [single, None, single]) == [single, None, single]
+
+
+def assert_gray_values_are_drawn(card: Locator) -> None:
     shown = card.locator("canvas.picture")
     drawn = [shown.evaluate(PIXELS)]
     card.locator(".stage").press("End")
@@ -85,37 +120,3 @@ def test_a_file_with_several_frames_is_sent_once_and_shown_as_one_series(
         low, high = values.min(), np.sort(values, axis=None)[int(0.995 * (values.size - 1))]
         expected = np.clip((values - low) / (high - low) * 255, 0, 255)
         np.testing.assert_allclose(np.reshape(pixels, (64, 64, 4))[..., 0], expected, atol=2)
-    assert len(sent) == 1  # no picture of a frame is requested
-    expect(card.get_by_role("button", name="DICOM (SR, SEG)", exact=True)).to_be_visible()
-    assert faults(page) == []
-
-<<<<<<< HEAD
-    single_frame = document(0.9) | {"image": entries[3]["image"], "profile": None, "repair": None}
-    page.evaluate(STORED, [single_frame, list(content)])
-    stored = page.locator("#one-frame")
-    expect(stored.locator("canvas.picture")).to_be_visible()
-    expect(stored.get_by_role("button", name=re.compile("heat map|DICOM"))).to_have_count(0)
-    assert len(sent) == 1
-
-    frame, single = (
-        {"image_sha256": name, "prediction": {"image": image}} for name, image in (("a", {"frame": 1}), ("b", {}))
-    )
-    assert call(page, "stored_series", "filesOf", [frame, None, frame, single]) == [frame, single]
-    assert call(page, "stored_series", "filesOf", [single, None, single]) == [single, None, single]
-
-    entries[1]["image"]["frame"] = 3
-=======
-    colours = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    for planar, stored in enumerate((colours, np.moveaxis(colours, -1, 1))):
-        send(dicom(colours[0], NumberOfFrames=5, PixelData=stored.tobytes(), PlanarConfiguration=planar))
-        np.testing.assert_array_equal(np.reshape(shown.evaluate(PIXELS), (64, 64, 4))[..., :3], colours[2])
-    coded = encapsulate([bytes(8)] * 5)  # which the page does not read
-    send(dicom(colours[0], uid.JPEG2000Lossless, NumberOfFrames=5, PixelData=coded))
-    expect(card.get_by_text("This page cannot draw these frames; open the file in your viewer.")).to_be_visible()
-    expect(card.locator(".contour")).to_be_visible()
-    expect(card.locator(".tools, .windowing, .picture-caption").filter(visible=True)).to_have_count(0)
-
-    entries[0]["image"]["frame"] = 3
->>>>>>> w/fixframes2
-    choose(page, payload("again.dcm", content))
-    expect(page.locator("#rejection-list .rejection")).to_contain_text("its frames are not in order")
