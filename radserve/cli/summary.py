@@ -9,7 +9,7 @@ from radserve.cli.notes import Notes
 from radserve.cli.report import Outcome, Problem
 from radserve.cli.terminal import counted, safe
 
-_NAMED: Final = 5  # failed images that are listed
+_NAMED: Final = 5  # failed files that are listed
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Summary:
     failed: int = 0
     without_result: int = 0  # analysed images that are unusual or unlike the training images
     _verdicts: Counter[str] = field(default_factory=Counter)  # of results that are not their label
-    _reasons: list[str] = field(default_factory=list)  # of the first failed images
+    _reasons: Counter[str] = field(default_factory=Counter)  # of the first failed files, with the number of frames
     _notes: Notes = field(default_factory=Notes)
 
     def add(self, outcome: Outcome) -> None:
@@ -35,8 +35,9 @@ class Summary:
                 self._verdicts[result.verdict] += 1
             return
         self.failed += 1
-        if len(self._reasons) < _NAMED:
-            self._reasons.append(safe(f"{outcome.file}: {result}").plain)
+        reason = safe(f"{outcome.file}: {result}").plain
+        if reason in self._reasons or len(self._reasons) < _NAMED:
+            self._reasons[reason] += 1
 
     def lines(self, *notes: str) -> list[str]:
         """Return the counts with notes; if there is a file of results, after what other reports show."""
@@ -44,10 +45,10 @@ class Summary:
         counts = f"{counted(self.analysed, 'image')} analysed{verdicts and f' ({verdicts})'}, {self.failed} failed."
         if self.out is None:
             return [" ".join([counts, *notes])]
-        more = self.failed - len(self._reasons)
+        more = self.failed - self._reasons.total()
         return [
             *self._notes.lines(),
-            *(f"Failed: {reason}" for reason in self._reasons),
+            *(f"Failed: {reason}{f' ({count} frames)' * (count > 1)}" for reason, count in self._reasons.items()),
             *([f"and {more} more: see `problem` in {self.out}"] if more else []),
             " ".join([counts, *notes, f"Results: {self.out}"]),
         ]
