@@ -94,7 +94,7 @@ def test_every_api_path_reaches_gateway(client: httpx.Client) -> None:
     for path, methods in create(Settings.read(history="none")).openapi()["paths"].items():
         for method in methods:
             if path.startswith(("/api/", "/v2")):
-                response = client.request(method, path.format(name="x", version="1.0", result_id="0"))
+                response = client.request(method, path.format(name="x", version="1.0", result_id="0", case_id="1"))
                 assert "Unknown path. Send images" not in response.text, path  # nginx' text
                 assert "This path accepts" not in response.text, (method, path)
                 result += 1
