@@ -8,7 +8,7 @@ const SHELL = [
   "js/analyse.js", "js/analysis.js", "js/api.js", "js/assurances.js", "js/batch.js", "js/batch_detail.js", "js/batch_export.js", "js/batch_filter.js",
   "js/batch_head.js", "js/batch_rows.js", "js/batch_table.js", "js/cases.js", "js/cases_row.js", "js/catalog.js", "js/choice.js", "js/chooser.js", "js/claims.js", "js/colour_map.js",
   "js/contour.js", "js/crc32.js", "js/csv.js", "js/dicom_downloads.js", "js/dicom_header.js", "js/dicom_values.js", "js/display.js", "js/dom.js", "js/domain.js",
-  "js/evidence.js", "js/file_type.js", "js/format.js", "js/heat_map.js", "js/history.js", "js/history_address.js", "js/history_comparison.js", "js/history_delete.js", "js/history_filters.js",
+  "js/evidence.js", "js/file_type.js", "js/format.js", "js/frames.js", "js/heat_map.js", "js/history.js", "js/history_address.js", "js/history_comparison.js", "js/history_delete.js", "js/history_filters.js",
   "js/history_groups.js", "js/history_result.js", "js/history_row.js", "js/incoming.js", "js/key_dialog.js", "js/latest.js", "js/legend.js",
   "js/main.js", "js/missing_image.js", "js/model_card.js", "js/model_panel.js", "js/models.js", "js/overlay_view.js", "js/parallel.js", "js/pictures.js",
   "js/prediction.js", "js/predictive_values.js", "js/prevalence.js", "js/probabilities.js", "js/problems.js", "js/queue.js", "js/recent_files.js",

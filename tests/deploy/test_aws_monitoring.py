@@ -91,8 +91,9 @@ def workspace_rules() -> dict[str, dict[str, Any]]:
 
 def test_every_shipped_alert_except_information_has_a_source_on_aws() -> None:
     shipped, rules = shipped_rules(), workspace_rules()
-    # The topic is for persons who act.
-    alerts = {name for name, rule in shipped.items() if "alert" in rule and rule["labels"]["severity"] != "info"}
+    # The topic is for persons who act. The PACS loop runs in the hospital.
+    rated = {name: rule["labels"]["severity"] for name, rule in shipped.items() if "alert" in rule}
+    alerts = {name for name, severity in rated.items() if severity != "info" and not name.startswith("Pacs")}
     assert {name for name, rule in rules.items() if "alert" in rule} | set(ELSEWHERE) == alerts
     assert not set(rules) & set(ELSEWHERE)
     for name, rule in rules.items():

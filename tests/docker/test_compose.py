@@ -340,14 +340,14 @@ def test_settings_of_the_pacs_loop_are_valid_and_name_services(
     pacs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (DOCKER / "pacs" / "pacs.yaml").read_text()
-    (tmp_path / "gateway_key").write_text("key")
+    (tmp_path / "gateway_key").write_text(key := "k" * 16)
     (tmp_path / "pacs.yaml").write_text(text.replace("/run/secrets", str(tmp_path)))
     loop = pacs_settings.load(tmp_path / "pacs.yaml")
     assert "pacs" in pacs["services"]["orthanc"]["networks"]
     assert {urlsplit(source.orthanc).hostname for source in loop.sources if hasattr(source, "orthanc")} == {"orthanc"}
     assert loop.server.url == "https://server:8443"
     assert loop.status is not None
-    assert loop.status.token == "key"
+    assert loop.status.token == key
     assert environment(merged({"RADSERVE_PACS": "x"})["services"]["gateway"])["RADSERVE_GATEWAY_PACS"] == "x"
     targets = yaml.safe_load((DOCKER / "prometheus" / "pacs.yml").read_text())
     assert targets == [{"targets": [f"pacs:{loop.status.port}"]}]

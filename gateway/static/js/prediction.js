@@ -67,7 +67,8 @@ export function checkStored(document, entry) {
 export function checkDocument(document) {
   require(isObject(document), "it is not an object");
   const { predictions } = document;
-  if (Array.isArray(predictions)) throw new Problem(`This file holds ${predictions.length} images: unpack it, or export it uncompressed.`, { canRetry: false });
+  if (predictions?.length > 1) throw new Problem(`This file holds ${predictions.length} images: unpack it, or export it uncompressed.`, { canRetry: false });
+  require(isMissing(predictions), "it is about several images");
   require(!("status" in document), "it is a problem, not a prediction");
   require(!("mask" in document && "probabilities" in document), "it has both a mask and probabilities");
   const { label, model, image, positive, threshold, warning } = document;
