@@ -52,7 +52,7 @@ def test_it_runs_and_shows_its_results(marking: Server, monkeypatch: pytest.Monk
     shown = {cell.source.partition("\n")[0]: text(cell) for cell in notebook.cells if cell.cell_type == "code"}
     (predicted,) = (shown[line] for line in shown if line.startswith("film ="))
     assert "pneumonia: at or above the cut-off" in predicted
-    assert "Unlike the training images" in predicted
+    assert "Unlike the training images" not in predicted
     (rejected,) = (shown[line] for line in shown if "not an image" in line)
     assert "Could not be analysed" in rejected
     (series,) = (shown[line] for line in shown if line.startswith("SERIES ="))
