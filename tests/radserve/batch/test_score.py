@@ -303,7 +303,7 @@ def test_an_archive_of_images_has_one_row_that_says_so(images: Path, tmp_path: P
             archive.write(images / name, name)
     assert "0 analysed, 1 failed" in score(folder, tmp_path / "out", *options)
     (row,) = table(tmp_path / "out")
-    assert (row["status"], row["problem"]) == (415, "Several images: Give each image its own file.")
+    assert (row["status"], row["problem"]) == (415, "Several images: Give each image, or each frame, its own file.")
 
 
 def test_access_that_is_denied_or_a_missing_bucket_fails_the_shard(
