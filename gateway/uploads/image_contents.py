@@ -141,7 +141,7 @@ def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
 
 
 DAMAGED: Final = (  # an unreadable member has no digest, so that a result about it is discarded
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError),
-    *(OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, OverflowError),
+    RuntimeError,  # an encrypted member, or a feature that zipfile lacks
 )
-"""What zipfile raises depends on the damaged bytes; RuntimeError stands for an encrypted member."""
+"""What zipfile raises depends on the damaged bytes."""

@@ -21,7 +21,8 @@ _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HIDDEN: Final = ("Thumbs.db", "desktop.ini")
 _DAMAGED: Final = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, LookupError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, OverflowError),
+    NotImplementedError,  # of a feature that zipfile lacks, such as patched data
 )
 """What zipfile raises depends on the damaged bytes."""
 _DIGITS: Final = re.compile("([0-9]+)")

@@ -52,8 +52,8 @@ _VALID: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """Values of other forms are left out: the result would be invalid."""
 FAULTS: Final = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError),
-    *(ValueError, struct.error),
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    struct.error,
 )
 """What pydicom raises on a damaged file depends on the damaged bytes."""
 _MULTI_FRAME: Final = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")

@@ -10,7 +10,7 @@ from training.errors import NetworkError
 
 _BATCH: Final = 2  # images of the comparison of a trace
 _LOGITS: Final = ("logits", "out")  # `out` of torchvision's segmentation networks
-UNTRACEABLE: Final = (fx.proxy.TraceError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+UNTRACEABLE: Final = (fx.proxy.TraceError, AttributeError, RuntimeError, TypeError, ValueError)
 """Errors of `torch.fx` where the control flow of a network depends on its input."""
 
 

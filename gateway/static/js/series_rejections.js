@@ -29,7 +29,7 @@ export function doubtOf(findings) {
  * Count findings, each with the statuses `domain` and `certainty`, and `positive`; `thing` is what one is called.
  *
  * Those in doubt are not counted: `total` and `positive` are numbers of the others; `doubtful` and `uncertain` are those
- * in doubt, `inDoubt` those of both that are positive. `reason` says why there is no result; null if there is one.
+ * in doubt, `inDoubt` those of both that are positive. `reason` says why the series has no result; null if it has one.
  */
 export function tally(findings, thing, isMask) {
   const doubtful = findings.filter(isDoubtfulFinding);

@@ -153,7 +153,7 @@ export function limits(outcomes, hasVolume, thing = "slice") {
 }
 
 /**
- * Return the index of the slice to show first: the one with the largest value, of those marked if there are any, and not
+ * Return the index of the slice to show first: the one with the largest value, marked ones before others, and not
  * in doubt if possible. If all values are 0, the one with a result that is nearest to the middle.
  */
 export function firstShown(states) {
